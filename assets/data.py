@@ -1,0 +1,132 @@
+"""Assets from annotation files to shards: thin shells around :mod:`warehouse.steps`, partitioned by source."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from warehouse import config as configuration
+from warehouse import steps
+from warehouse.config import Config, Source
+from warehouse.store import Store
+
+PROGRESS_SECONDS = 5.0
+
+
+def data_assets(config: Config) -> list[dg.AssetsDefinition]:
+    """The assets `sources` to `shards` for a configuration; a source is a partition."""
+    store = Store(config.data_root)
+    partitions = dg.StaticPartitionsDefinition([source.name for source in config.sources])
+    by_name = {source.name: source for source in config.sources}
+    one_run = dg.BackfillPolicy.single_run()
+
+    def chosen(context: dg.AssetExecutionContext) -> list[Source]:
+        return [by_name[key] for key in context.partition_keys]
+
+    @dg.asset(group_name="sources", kinds={"parquet"})
+    def sources() -> dg.MaterializeResult:
+        """The sources of `sources.toml`. Fails, naming file and key, if anything in it or a file it names is wrong."""
+        configuration.load(config.path, check_files=True)
+        return _result(steps.write_sources(store, config))
+
+    @dg.asset(
+        group_name="sources", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[sources]
+    )
+    def clips(context: dg.AssetExecutionContext) -> None:
+        """What a source's annotations list: `clips`, `memberships`, `files`, and `rejects` for rows that are wrong."""
+        for source in chosen(context):
+            _record(context, "clips", source, steps.list_source(store, source))
+
+    @dg.multi_asset(
+        name="probe",
+        specs=[
+            dg.AssetSpec("media", deps=[clips], description=_MEDIA, group_name="curation", kinds={"parquet"}),
+            dg.AssetSpec("frame_hashes", deps=["media"], description=_HASHES, group_name="curation", kinds={"parquet"}),
+        ],
+        partitions_def=partitions,
+        backfill_policy=one_run,
+    )
+    def probe(context: dg.AssetExecutionContext) -> None:
+        for source in chosen(context):
+            result = steps.probe_source(store, config, source, progress_log(context, f"probe {source.name}", "clips"))
+            _record(context, "media", source, result)
+            _record(context, "frame_hashes", source, result)
+
+    @dg.asset(group_name="curation", kinds={"parquet", "duckdb"}, deps=["media", "frame_hashes"])
+    def duplicates() -> dg.MaterializeResult:
+        """Verified pairs of copies (by video id, bytes, packets and pictures) and their clusters, over all sources."""
+        return _result(steps.search_duplicates(store, config))
+
+    @dg.asset(group_name="curation", kinds={"parquet"}, deps=[duplicates])
+    def decisions() -> dg.MaterializeResult:
+        """Each clip in each collection and split: kept or dropped, with the reason. Evaluation clips are protected."""
+        return _result(steps.decide(store, config))
+
+    @dg.asset(group_name="curation", kinds={"parquet"}, deps=[decisions])
+    def labels() -> dg.MaterializeResult:
+        """Each clip's class in each taxonomy, with the names of several sources merged."""
+        return _result(steps.label(store, config))
+
+    @dg.asset(
+        group_name="shards", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[decisions]
+    )
+    def packing(context: dg.AssetExecutionContext) -> None:
+        """The plan: which clip goes into which shard at which position. A clip once planned keeps its place."""
+        for source in chosen(context):
+            _record(context, "packing", source, steps.plan_source(store, config, source))
+
+    @dg.asset(
+        group_name="shards", kinds={"webdataset"}, partitions_def=partitions, backfill_policy=one_run, deps=[packing]
+    )
+    def shards(context: dg.AssetExecutionContext) -> None:
+        """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
+        for source in chosen(context):
+            progress = progress_log(context, f"shards {source.name}", "clips")
+            _record(context, "shards", source, steps.write_source_shards(store, config, source, progress))
+
+    return [sources, clips, probe, duplicates, decisions, labels, packing, shards]
+
+
+_MEDIA = (
+    "What probing found in each file: stream facts, SHA-256, and an error class where it is quarantined. "
+    "Decodes each file once, for the frame hashes too; files that have not changed are not read again."
+)
+_HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate search compares."
+
+
+def progress_log(context: dg.AssetExecutionContext, what: str, unit: str) -> Callable[[int, int], None]:
+    """A callback that writes done, total, rate and time left to the run log every few seconds."""
+    started = time.monotonic()
+    first: list[int] = []
+    logged = started
+
+    def progress(done: int, total: int) -> None:
+        nonlocal logged
+        now = time.monotonic()
+        if not first:
+            first.append(done - 1)
+        if now - logged < PROGRESS_SECONDS and done < total:
+            return
+        rate = (done - first[0]) / max(now - started, 1e-9)
+        logged = now
+        context.log.info(f"{what}: {done}/{total} {unit}, {rate:.1f} a second, {(total - done) / rate:.0f} s left")
+
+    return progress
+
+
+def _facts(result: steps.StepResult) -> Iterator[tuple[str, int | float | str | bool]]:
+    yield from ((f"{table} rows", count) for table, count in result.rows.items())
+    yield from result.figures.items()
+    yield "nothing to do", result.skipped
+
+
+def _result(result: steps.StepResult) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata=dict(_facts(result)))
+
+
+def _record(context: dg.AssetExecutionContext, asset: str, source: Source, result: steps.StepResult) -> None:
+    """Attach a source's figures to its partition, and say them in the run log."""
+    metadata = dict(_facts(result))
+    context.add_asset_metadata(metadata=metadata, asset_key=asset, partition_key=source.name)
+    said = ", ".join(f"{name} {value}" for name, value in metadata.items() if name != "nothing to do")
+    context.log.info(f"{asset} {source.name}: {'nothing to do' if result.skipped else said}")

@@ -1,0 +1,103 @@
+"""The transformer's parts, shared by the encoder, the decoder and the classifier.
+
+Parameter names are those of the released VideoMAE V2 checkpoints.
+"""
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from model.sizes import Size
+
+NORM_EPSILON = 1e-6
+"""Of every LayerNorm (released VideoMAE V2 models; PyTorch's default is 1e-5)."""
+
+
+def sinusoid_positions(tokens: int, dim: int) -> Tensor:
+    """Fixed position code of the flattened token number: float32 (tokens, dim).
+
+    Sine on even and cosine on odd places of ``position / 10000^(2⌊j/2⌋/dim)``, computed in float64. One dimension
+    over the token number, not one per axis (released VideoMAE V2 code).
+    """
+    place = np.arange(dim)
+    angle = np.arange(tokens)[:, None] / np.power(10000.0, 2 * (place // 2) / dim)
+    return torch.from_numpy(np.where(place % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32))
+
+
+class CubeEmbedding(nn.Module):
+    """Linear embedding of cubes. It is stored as the 3-D convolution that the released checkpoints hold."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        kernel = (size.tubelet, size.patch, size.patch)
+        self.proj = nn.Conv3d(3, size.dim, kernel_size=kernel, stride=kernel)
+
+    def forward(self, cubes_BNK: Tensor) -> Tensor:
+        """Normalised cubes, RGB fastest, to tokens (B, N, dim)."""
+        # A convolution whose kernel equals its stride is a matrix product, which can be taken for visible cubes alone.
+        weight_DK = self.proj.weight.permute(0, 2, 3, 4, 1).flatten(1)
+        return functional.linear(cubes_BNK, weight_DK, self.proj.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases on queries and values, and none on keys."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Attention over N: same shape."""
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        qkv = functional.linear(tokens_BND, self.qkv.weight, bias)
+        q_BHNE, k_BHNE, v_BHNE = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed_BHNE = functional.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)
+        return self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around a GELU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Each token by itself: same shape."""
+        return self.fc2(functional.gelu(self.fc1(tokens_BND)))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, tokens_BND: Tensor, branch_scales_2B: Tensor | None = None) -> Tensor:
+        """Same shape. ``branch_scales_2B`` weighs the attention's and the MLP's part per clip (drop path)."""
+        if branch_scales_2B is None:
+            tokens_BND = tokens_BND + self.attn(self.norm1(tokens_BND))
+            return tokens_BND + self.mlp(self.norm2(tokens_BND))
+        attention_scale, mlp_scale = branch_scales_2B[:, :, None, None]
+        tokens_BND = tokens_BND + attention_scale * self.attn(self.norm1(tokens_BND))
+        return tokens_BND + mlp_scale * self.mlp(self.norm2(tokens_BND))
+
+
+def drop_path_scales(depth: int, batch: int, rate: float, generator: Generator) -> Tensor:
+    """Branch scales of all blocks: float32 (depth, 2, batch), 0 for a dropped branch, 1 / keep for a kept one.
+
+    The rate rises linearly from 0 in the first block to ``rate`` in the last.
+    """
+    keep_L11 = 1 - torch.linspace(0, rate, depth, device=generator.device)[:, None, None]
+    noise_L2B = torch.rand(depth, 2, batch, generator=generator, device=generator.device)
+    return (noise_L2B < keep_L11) / keep_L11

@@ -1,0 +1,119 @@
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+
+from loaders.decode import DecodeError, decode_frames
+from loaders.packets import demuxed, needed, opened, shown_order
+from loaders.trim import trim
+from warehouse.catalog.snapshots import Sample
+
+KINDS = ["np", "pyramid", "pyramid_mkv", "intra_refresh", "vp9", "mpeg4_avi"]
+MakeSamples = Callable[[list[bytes]], list[Sample]]
+REAL = Path(__file__).parents[3] / "shared" / "data"
+
+
+def decode_everything(data: bytes) -> np.ndarray:
+    reformatter = VideoReformatter()
+    with av.open(io.BytesIO(data)) as container:
+        frames = [reformatter.reformat(f, format="rgb24").to_ndarray() for f in container.decode(video=0)]
+    return np.stack(frames)
+
+
+def wanted_sets(frames: int) -> list[list[int]]:
+    rng = np.random.default_rng(0)
+    single = [[index] for index in range(0, frames, 7)] + [[frames - 1]]
+    strided = [(int(rng.integers(0, frames - 8)) + np.arange(9) * stride) for stride in (1, 2, 3, 4) for _ in range(4)]
+    return single + [sorted(set(np.minimum(ids, frames - 1).tolist())) for ids in strided]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wanted_frames_are_those_of_full_decoding(
+    kind: str, videos: dict[str, bytes], make_samples: MakeSamples
+) -> None:
+    data = videos[kind]
+    (sample,) = make_samples([data])
+    everything = decode_everything(data)
+    assert len(everything) == sample.frames
+    for wanted in wanted_sets(sample.frames):
+        found = dict(decode_frames(sample, data, wanted))
+        assert sorted(found) == wanted
+        np.testing.assert_array_equal(np.stack([found[index] for index in wanted]), everything[wanted])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "intra_refresh"])
+def test_trimmed_video_holds_the_same_frames(kind: str, videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    data = videos[kind]
+    (sample,) = make_samples([data])
+    everything = decode_everything(data)
+    for wanted in wanted_sets(sample.frames):
+        clip = trim(sample, data, wanted)
+        np.testing.assert_array_equal(decode_everything(clip.data)[list(clip.frame_ids)], everything[wanted])
+
+
+def test_only_needed_packets_are_decoded(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    (sample,) = make_samples([videos["np"]])
+    with opened(sample, videos["np"]) as (container, stream):
+        packets = demuxed(container, stream)
+        shown = shown_order(stream, packets, sample.frames)
+        assert shown is not None
+        # References lie at 0, 4, 8 … of a group of 32; the frames between them are disposable.
+        assert len(needed(stream, packets, shown, range(0, 32, 4))) == 8
+        assert len(needed(stream, packets, shown, [32])) == 1
+        assert len(needed(stream, packets, shown, [33])) == 3  # keyframe, reference after it, itself
+
+
+def test_frames_are_counted_where_packets_do_not_tell(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    (sample,) = make_samples([videos["pyramid"]])
+    miscounted = dataclasses.replace(sample, frames=sample.frames - 3)
+    found = dict(decode_frames(miscounted, videos["pyramid"], [5, 31]))
+    np.testing.assert_array_equal(np.stack([found[5], found[31]]), decode_everything(videos["pyramid"])[[5, 31]])
+
+
+def test_frames_come_in_the_stored_size(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    (sample,) = make_samples([videos["np"]])
+    ((_, frame),) = decode_frames(dataclasses.replace(sample, width=48, height=36), videos["np"], [3])
+    assert frame.shape == (36, 48, 3) and frame.dtype == np.uint8
+
+
+@pytest.mark.parametrize("broken", ["garbage", "truncated", "sound", "too_few_frames"])
+def test_errors_name_clip_and_shard(broken: str, videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    data = videos["np"]
+    (sample,) = make_samples([data])
+    if broken == "garbage":
+        data = b"not a video" * 100
+    elif broken == "truncated":
+        data = data[: len(data) // 2]
+    elif broken == "sound":
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="wav") as output:
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+            sound.sample_rate = 8000
+            output.mux(output.add_stream("pcm_s16le", rate=8000, layout="mono").encode(sound))
+        data = buffer.getvalue()
+    else:
+        sample = dataclasses.replace(sample, frames=500)
+    with pytest.raises(DecodeError, match="clip-00") as raised:
+        list(decode_frames(sample, data, [4, 400]))
+    assert str(sample.shard) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["ut_interaction/set1/0_1_4.avi", "asl_words/asl_gestures/milk.mkv"])
+def test_real_video(name: str, make_samples: MakeSamples) -> None:
+    path = REAL / name
+    if not path.exists():
+        pytest.skip(f"{path} is absent: real video for tests is not part of the project")
+    data = path.read_bytes()
+    everything = decode_everything(data)
+    frames, height, width, _ = everything.shape
+    sample = dataclasses.replace(make_samples([data])[0], frames=frames, height=height, width=width)
+    assert sample.sha256 == hashlib.sha256(data).hexdigest()
+    for wanted in ([0, 4, 8], [17, 21, 25, 60], [frames - 1]):
+        found = dict(decode_frames(sample, data, wanted))
+        np.testing.assert_array_equal(np.stack([found[index] for index in wanted]), everything[wanted])

@@ -1,0 +1,62 @@
+"""Which weights decay, how layers' rates fall, and the rate of each step."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from model.classifier import Classifier, ClassifierConfig
+from model.optim import OptimConfig, build_optimizer, parameter_groups, rate_at, scaled_rate, set_rate
+from model.pretrainer import Pretrainer, PretrainerConfig
+from model.sizes import SIZES
+
+
+def test_layer_decay_of_the_giant_is_the_released_one() -> None:
+    with torch.device("meta"):
+        model = Classifier(ClassifierConfig(SIZES["g"], 16, 224, ("a", "b")))
+    groups = list(parameter_groups(model, 40, OptimConfig(1.0, 0, layer_decay=0.9)))
+    assert len(groups) == 84
+    assert min(group["scale"] for group in groups) == pytest.approx(0.0133, abs=5e-5)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    by_parameter = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert by_parameter[id(model.patch_embed.proj.weight)]["scale"] == pytest.approx(0.9**41)
+    assert by_parameter[id(model.blocks[0].mlp.fc1.weight)]["scale"] == pytest.approx(0.9**40)
+    assert by_parameter[id(model.blocks[39].mlp.fc1.weight)]["scale"] == pytest.approx(0.9)
+    assert by_parameter[id(model.fc_norm.weight)]["scale"] == 1
+    assert by_parameter[id(model.head.weight)]["scale"] == 1
+
+
+def test_decay_is_for_matrices_alone() -> None:
+    model = Pretrainer(PretrainerConfig(SIZES["tiny"], 16, 48))
+    groups = list(parameter_groups(model, 4, OptimConfig(1.0, 0, weight_decay=0.05)))
+    assert len(groups) == 2
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, spared = (
+        {names[id(p)] for group in groups if group["weight_decay"] == decay for p in group["params"]}
+        for decay in (0.05, 0.0)
+    )
+    assert "mask_token" in spared
+    assert "encoder.blocks.0.attn.q_bias" in spared
+    assert "encoder.norm.weight" in spared
+    assert "encoder_to_decoder.weight" in decayed
+    assert "encoder.patch_embed.proj.weight" in decayed
+    assert all(dict(model.named_parameters())[name].ndim >= 2 for name in decayed)
+    assert len(decayed) + len(spared) == len(names)
+
+
+def test_schedule() -> None:
+    config = OptimConfig(peak_rate=1.0, warmup_steps=10, final_rate=0.1)
+    rates = [rate_at(step, 110, config) for step in range(110)]
+    assert rates[:11] == pytest.approx([step / 10 for step in range(11)])
+    assert all(after < before for before, after in pairwise(rates[10:]))
+    assert rates[60] == pytest.approx(0.55)
+    assert rate_at(110, 110, config) == pytest.approx(0.1)
+    assert rate_at(0, 5, OptimConfig(0.5, 0)) == 0.5
+
+
+def test_rates_scale_with_batch_and_layer() -> None:
+    assert scaled_rate(6e-4, 2048) == pytest.approx(4.8e-3)
+    model = Classifier(ClassifierConfig(SIZES["tiny"], 16, 48, ("a", "b")))
+    optimizer = build_optimizer(model, 4, OptimConfig(1.0, 0, layer_decay=0.5))
+    set_rate(optimizer, 0.2)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.2 * 0.5**i for i in range(6)}

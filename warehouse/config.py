@@ -1,0 +1,199 @@
+"""``sources.toml``: which sources there are, which collections they feed and what is trained on them.
+
+The file has the tables ``[reelhouse]``, ``[training]``, ``[collections.NAME]``, ``[taxonomies.NAME]`` and
+``[sources.NAME]``; the shipped ``sources.toml`` explains each key. Paths in it are relative to the file.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references
+from warehouse.toml_text import ConfigError, Document, suggest
+
+__all__ = ["SPLITS", "Collection", "Config", "ConfigError", "Source", "Taxonomy", "Training", "load"]
+
+RENDITIONS = ("np256", "original")
+# All that comes from YouTube shares one namespace, so that a video listed by several data sets is one clip.
+NAMESPACES = {"kinetics": "youtube", "something_something_v2": "something_something_v2"}
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set or folder of videos.
+
+    ``annotations`` maps a role to a file: splits for kinetics, ``labels`` and splits for
+    something_something_v2, nothing or ``csv`` for folder. ``columns``, ``splits`` and ``where`` are for a
+    folder with a CSV: names of its columns (``path``, ``label``, ``split``; an empty name: not read), our
+    splits → values of the split column, and column → values that a row must have to be of this source.
+    """
+
+    name: str
+    kind: str
+    media_root: Path
+    annotations: Mapping[str, Path]
+    collections: tuple[str, ...]
+    stride: int
+    licence: str
+    namespace: str
+    priority: int
+    columns: Mapping[str, str]
+    splits: Mapping[str, tuple[str, ...]]
+    where: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set of clips to train on: the named splits of the sources that feed it; labelled if it has a taxonomy."""
+
+    name: str
+    splits: tuple[str, ...]
+    taxonomy: str | None
+    min_duration_ms: int
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A list of classes: those of the sources, where ``aliases`` maps native names to a shared one."""
+
+    name: str
+    aliases: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The preset, and the collection that each stage trains on (``finetune``: also the one evaluated)."""
+
+    preset: str
+    pretrain: str
+    post_pretrain: str
+    finetune: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of ``sources.toml``. ``path`` and ``data_root`` are absolute."""
+
+    path: Path
+    data_root: Path
+    rendition: str
+    sources: tuple[Source, ...]
+    collections: tuple[Collection, ...]
+    taxonomies: tuple[Taxonomy, ...]
+    training: Training
+    workers: int
+
+
+def load(path: Path | None = None, check_files: bool = True) -> Config:
+    """Read and check a configuration.
+
+    Args:
+        path: the file; by default ``$REELHOUSE_SOURCES``, or else ``sources.toml`` in the repository's root.
+        check_files: whether annotation files and media roots have to exist. Definitions are loaded without
+            (the UI opens before the data is there); whatever reads the sources asks for the check.
+
+    Raises:
+        ConfigError: with all problems, each with line and key.
+    """
+    if path is None:
+        path = Path(os.environ.get("REELHOUSE_SOURCES") or Path(__file__).parent.parent / "sources.toml")
+    document = Document(_absolute(Path.cwd(), str(path)))
+    house = document.section("reelhouse")
+    data_root = _absolute(document.path.parent, house.text("data_root"))
+    rendition = house.text("rendition", RENDITIONS[0])
+    if rendition not in RENDITIONS:
+        house.report("rendition", f"{rendition!r} is not a rendition. {suggest(rendition, RENDITIONS)}")
+    workers = house.count("workers", os.cpu_count() or 1)
+    house.finish()
+    taxonomies = tuple(_taxonomy(document, name) for name in _names(document, "taxonomies", required=False))
+    collections = tuple(_collection(document, name) for name in _names(document, "collections"))
+    sources = tuple(_source(document, name, i) for i, name in enumerate(_names(document, "sources")))
+    training = _training(document)
+    for name in document.values:
+        if name not in (known := ("reelhouse", "training", "collections", "taxonomies", "sources")):
+            document.report((name,), f"unknown table. {suggest(name, known)}")
+    check_references(document, sources, collections, training)
+    if check_files:
+        check_files_exist(document, sources, data_root)
+    document.raise_problems()
+    return Config(document.path, data_root, rendition, sources, collections, taxonomies, training, workers)
+
+
+def _absolute(base: Path, path: str) -> Path:
+    # Not pathlib's: resolve() follows links, and its expanduser() fails on a user that does not exist.
+    return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111
+
+
+def _names(document: Document, table: str, required: bool = True) -> list[str]:
+    """The names under ``[table.NAME]``. They become partition keys, file names and asset names."""
+    names = list(document.section(table, required=required).values)
+    for name in names:
+        if not _NAME.fullmatch(name):
+            document.report((table, name), "names are made of a-z, 0-9 and _ alone. Rename it")
+    return names
+
+
+def _taxonomy(document: Document, name: str) -> Taxonomy:
+    section = document.section("taxonomies", name)
+    aliases = section.mapping("aliases")
+    for native, merged in aliases.items():
+        if merged in aliases:
+            document.report((*section.key, "aliases", native), f"its target {merged!r} is an alias itself. "
+                            f"Name the final class, {aliases[merged]!r}, or remove that alias")
+    section.finish()
+    return Taxonomy(name, aliases)
+
+
+def _collection(document: Document, name: str) -> Collection:
+    section = document.section("collections", name)
+    splits = section.texts("splits")
+    if "splits" in section and section.values["splits"] == []:
+        section.report("splits", f"is empty. Name some of {', '.join(SPLITS)}")
+    for split in splits:
+        if split not in SPLITS:
+            section.report("splits", f"{split!r} is not a split. {suggest(split, SPLITS)}")
+    taxonomy = section.text("taxonomy", "") or None
+    defined = document.section("taxonomies", required=False).values
+    if taxonomy and taxonomy not in defined:
+        section.report("taxonomy", f"there is no [taxonomies.{taxonomy}]. {suggest(taxonomy, list(defined))}")
+    min_duration_ms = round(1000 * section.number("min_duration_s", 0))
+    section.finish()
+    return Collection(name, splits, taxonomy, min_duration_ms)
+
+
+def _source(document: Document, name: str, priority: int) -> Source:
+    section = document.section("sources", name)
+    kind = section.text("kind")
+    if kind and kind not in ANNOTATIONS:
+        section.report("kind", f"{kind!r} is not a kind of source. {suggest(kind, tuple(ANNOTATIONS))}")
+    base = document.path.parent
+    media_root = _absolute(base, section.text("media_root"))
+    # For a folder `annotations` is one path; for the other kinds a table of them.
+    if kind == "folder":
+        csv = section.text("annotations", "")
+        files = {"csv": csv} if csv else {}
+    else:
+        files = section.mapping("annotations", required=True)
+    namespace = section.text("namespace", NAMESPACES.get(kind, name))
+    if not _NAME.fullmatch(namespace):
+        section.report("namespace", f"{namespace!r}: namespaces are made of a-z, 0-9 and _ alone. Rename it")
+    annotations = {role: _absolute(base, file) for role, file in files.items()}
+    source = Source(
+        name, kind, media_root, annotations, section.texts("collections"), section.count("stride"),
+        section.text("licence"), namespace, priority,
+        section.mapping("columns"), section.choices("splits"), section.choices("where"),
+    )
+    section.finish()
+    if kind in ANNOTATIONS:
+        check_kind(section, source)
+    return source
+
+
+def _training(document: Document) -> Training:
+    section = document.section("training")
+    training = Training(*(section.text(key) for key in ("preset", "pretrain", "post_pretrain", "finetune")))
+    section.finish()
+    return training

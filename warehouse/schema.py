@@ -1,0 +1,216 @@
+"""Every table of the warehouse: what a row is, its columns, its key.
+
+This module is the single description of the data. The Parquet files are written with these schemas
+(:mod:`warehouse.store`), the DuckDB catalog is built from them (:mod:`warehouse.catalog.build`) and
+``python -m warehouse tables`` prints them.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TEXT, INT, LONG, REAL, FLAG, HASH = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.uint64()
+TIME = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: name, Arrow type, meaning, and whether it may be NULL."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: one Parquet file for each part (a source, a snapshot or a run), or one file in all.
+
+    ``part`` names what a file holds: ``"source"``, ``"snapshot"``, ``"run"`` or ``None`` (one file).
+    ``key`` is unique within the table of the catalog.
+    """
+
+    name: str
+    row: str
+    part: str | None
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the table's Parquet files."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+CLIP = Column("clip_id", TEXT, "hex blake2b-128 of (namespace, native id, start_ms, end_ms): the clip in the world")
+SOURCE = Column("source", TEXT, "name of the source in sources.toml")
+SPLIT = Column("split", TEXT, "train, val or test")
+RENDITION = Column("rendition", TEXT, "the encoding contract of the stored bytes (`original`: untouched)")
+SHARD = Column("shard", TEXT, "file name of the tar without its suffix")
+RUN = Column("run_id", TEXT, "stage and hash of configuration, snapshot and parent checkpoint")
+SNAPSHOT = Column("snapshot_id", TEXT, "hash of the ordered (clip id, split, class, weight, rendition, stride)")
+
+TABLES: tuple[Table, ...] = (
+    Table("sources", "a source of sources.toml", None, ("source",), (
+        SOURCE,
+        Column("kind", TEXT, "annotation layout: kinetics, something_something_v2 or folder"),
+        Column("namespace", TEXT, "where native ids are unique: `youtube` is shared by all that comes from YouTube"),
+        Column("media_root", TEXT, "folder that file paths are relative to"),
+        Column("stride", INT, "frames from one sampled frame to the next"),
+        Column("licence", TEXT, "licence as stated in sources.toml"),
+        Column("priority", INT, "order in sources.toml: of equal copies the one with the lowest is kept"),
+    )),
+    Table("clips", "an interval of a video in the world, once, whoever lists it", "source", ("clip_id",), (
+        CLIP,
+        Column("namespace", TEXT, "where native_id is unique"),
+        Column("native_id", TEXT, "the id that the data set gives the video (YouTube id, number, relative path)"),
+        Column("start_ms", LONG, "start in the original video; NULL: the whole video", nullable=True),
+        Column("end_ms", LONG, "end in the original video; NULL: the whole video", nullable=True),
+    )),
+    Table("memberships", "one source's annotation of a clip", "source", ("clip_id", "source", "split"), (
+        CLIP, SOURCE, SPLIT,
+        Column("label", TEXT, "class name as the source writes it; NULL: unlabelled", nullable=True),
+        Column("annotation_file", TEXT, "file that lists the clip; the media folder where there is none"),
+        Column("annotation_row", INT, "1-based line (CSV) or item (JSON) in that file"),
+        Column("licence", TEXT, "licence of the source"),
+    )),
+    Table("rejects", "an annotation row that cannot become a clip", "source", ("source", "file", "row"), (
+        SOURCE,
+        Column("file", TEXT, "annotation file"),
+        Column("row", INT, "1-based line or item"),
+        Column("error_class", TEXT, "malformed_row, bad_time, bad_path, duplicate_row or unknown_split"),
+        Column("detail", TEXT, "what was read and what was expected"),
+    )),
+    Table("files", "a media file that holds a clip", "source", ("clip_id", "source"), (
+        CLIP, SOURCE,
+        Column("path", TEXT, "relative to the source's media_root"),
+        Column("bytes", LONG, "size on disk; NULL: the file is missing", nullable=True),
+        Column("modified_ns", LONG, "modification time; NULL: the file is missing", nullable=True),
+    )),
+    Table("media", "what probing found in a file", "source", ("clip_id", "source"), (
+        CLIP, SOURCE,
+        Column("status", TEXT, "ok, missing or quarantined"),
+        Column("error_class", TEXT, "why it is quarantined or missing (docs/error_classes.md)", nullable=True),
+        Column("detail", TEXT, "the decoder's own words", nullable=True),
+        Column("bytes", LONG, "size when it was probed; another size or time now: it is probed again", nullable=True),
+        Column("modified_ns", LONG, "modification time when it was probed", nullable=True),
+        Column("sha256", TEXT, "of the file", nullable=True),
+        Column("container", TEXT, "short name of the container format", nullable=True),
+        Column("codec", TEXT, "video codec", nullable=True),
+        Column("pixel_format", TEXT, "pixel format", nullable=True),
+        Column("width", INT, "pixels", nullable=True),
+        Column("height", INT, "pixels", nullable=True),
+        Column("fps", REAL, "average frames per second", nullable=True),
+        Column("frames", INT, "frames decoded", nullable=True),
+        Column("duration_ms", LONG, "from the first to the end of the last frame", nullable=True),
+        Column("has_audio", FLAG, "whether there is an audio stream", nullable=True),
+        Column("packet_hash", TEXT, "hex blake2b-128 of the video packets: equal for remuxed copies", nullable=True),
+    )),
+    Table("frame_hashes", "a sampled frame's perceptual hash", "source", ("clip_id", "source", "t_ms", "variant"), (
+        CLIP, SOURCE,
+        Column("t_ms", LONG, "time of the frame from the start of the file"),
+        Column("variant", TEXT, "`full` frame, or `trimmed` of black bars"),
+        Column("quality", REAL, "spread of grey levels (0 to 1): flat frames match anything and are left out"),
+        *(Column(f"h{i}", HASH, f"bits {64 * i} to {64 * i + 63} of the 256-bit DCT hash") for i in range(4)),
+    )),
+    Table("duplicate_edges", "a verified pair of clips with the same content", None, ("clip_a", "clip_b", "kind"), (
+        Column("clip_a", TEXT, "the smaller clip id of the pair"),
+        Column("clip_b", TEXT, "the larger clip id of the pair"),
+        Column("kind", TEXT, "overlap (same video, by time), bytes, packets, near, contained or mirrored"),
+        Column("inliers", INT, "frames that agree at the winning time offset", nullable=True),
+        Column("coverage", REAL, "inliers as a share of the frames compared", nullable=True),
+        Column("mean_distance", REAL, "mean Hamming distance of the inliers (of 256 bits)", nullable=True),
+        Column("offset_ms", LONG, "time in clip_b minus time in clip_a", nullable=True),
+    )),
+    Table("duplicate_clusters", "a clip that has at least one duplicate", None, ("clip_id",), (
+        CLIP,
+        Column("cluster_id", TEXT, "smallest clip id of the connected component"),
+        Column("canonical_id", TEXT, "the copy to prefer among this clip and those that it has a verified edge to"),
+    )),
+    Table("labels", "a clip's class in one taxonomy", None, ("clip_id", "taxonomy"), (
+        CLIP,
+        Column("taxonomy", TEXT, "name of the taxonomy in sources.toml"),
+        Column("class_id", INT, "index of the class: classes are sorted by name"),
+        Column("class_name", TEXT, "name after merging aliases"),
+        SOURCE,
+    )),
+    Table("decisions", "a clip in a collection and split: kept or dropped, and why", None,
+          ("collection", "clip_id", "split"), (
+        Column("collection", TEXT, "name of the collection in sources.toml"),
+        CLIP, SOURCE, SPLIT,
+        Column("keep", FLAG, "whether the clip is in the collection"),
+        Column("reason", TEXT, "why (docs/curation.md lists them)"),
+        Column("other_clip_id", TEXT, "the clip that this one repeats", nullable=True),
+        Column("rule_version", INT, "version of the rules that decided"),
+    )),
+    Table("packing", "a planned place in a shard", "source", ("shard", "position"), (
+        SHARD,
+        Column("position", INT, "order within the shard"),
+        CLIP, SOURCE, RENDITION,
+    )),
+    Table("shards", "a tar file", "source", ("shard",), (
+        SHARD, SOURCE, RENDITION,
+        Column("path", TEXT, "relative to the data root"),
+        Column("samples", INT, "clips in the tar"),
+        Column("bytes", LONG, "size of the tar"),
+        Column("sha256", TEXT, "of the tar"),
+    )),
+    Table("samples", "a clip's place in a shard", "source", ("clip_id", "rendition"), (
+        CLIP, SOURCE, SHARD,
+        Column("offset", LONG, "first byte of the video in the tar"),
+        Column("size", LONG, "bytes of the video"),
+        RENDITION,
+        Column("sha256", TEXT, "of the video bytes in the tar"),
+        Column("codec", TEXT, "as stored"),
+        Column("width", INT, "as stored, pixels"),
+        Column("height", INT, "as stored, pixels"),
+        Column("fps", REAL, "as stored"),
+        Column("frames", INT, "as stored"),
+    )),
+    Table("snapshots", "an immutable membership of a collection", "snapshot", ("snapshot_id",), (
+        SNAPSHOT,
+        Column("collection", TEXT, "name of the collection in sources.toml"),
+        Column("created", TIME, "when it was first taken"),
+        Column("clips", INT, "rows in snapshot_clips"),
+        Column("taxonomy", TEXT, "what class_id counts; NULL: unlabelled", nullable=True),
+        Column("classes", pa.list_(TEXT), "class names in the order of class_id", nullable=True),
+    )),
+    Table("snapshot_clips", "a clip in a snapshot", "snapshot", ("snapshot_id", "position"), (
+        SNAPSHOT,
+        Column("position", INT, "order: by split, source and clip id"),
+        CLIP, SOURCE, SPLIT,
+        Column("class_id", INT, "class in the snapshot's taxonomy", nullable=True),
+        Column("class_name", TEXT, "name of that class", nullable=True),
+        Column("weight", REAL, "relative frequency in training"),
+        RENDITION,
+        Column("stride", INT, "frames from one sampled frame to the next"),
+    )),
+    Table("runs", "a training or evaluation run", "run", ("run_id",), (
+        RUN,
+        Column("stage", TEXT, "pretrained, post_pretrained, finetuned or evaluation"),
+        SNAPSHOT,
+        Column("parent", TEXT, "checkpoint that it started from", nullable=True),
+        Column("config", TEXT, "configuration as JSON"),
+        Column("status", TEXT, "running, finished or cancelled"),
+        Column("started", TIME, "first start"),
+        Column("finished", TIME, "end of the last attempt", nullable=True),
+        Column("attempts", INT, "starts: above 1 it was resumed"),
+        Column("seconds", REAL, "wall time of all attempts", nullable=True),
+    )),
+    Table("checkpoints", "a saved state of a model", "run", ("checkpoint",), (
+        Column("checkpoint", TEXT, "folder, relative to the data root"),
+        RUN,
+        Column("step", INT, "optimiser steps taken"),
+        Column("created", TIME, "when it was saved"),
+    )),
+    Table("scores", "a figure measured on a snapshot's split", "run", ("run_id", "split", "metric"), (
+        RUN,
+        Column("checkpoint", TEXT, "checkpoint that was measured"),
+        SNAPSHOT, SPLIT,
+        Column("metric", TEXT, "top1, top5, chance, loss, ..."),
+        Column("value", REAL, "the figure"),
+    )),
+)
+
+BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

@@ -1,0 +1,112 @@
+"""The Parquet files under a data root: the truth that the catalog indexes.
+
+Each step writes whole files, to a temporary name and then renamed, so a reader sees the old file or the
+new one. A file carries the *fingerprint* of what it was made from; a step whose output already has the
+fingerprint of its present inputs has nothing to do.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.schema import BY_NAME
+
+FINGERPRINT = b"reelhouse.fingerprint"
+
+
+def fingerprint(*inputs: Any) -> str:
+    """Hex digest of JSON-serialisable inputs (``Path`` and dataclass fields as ``str``), stable between runs."""
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file in the same folder and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Store:
+    """The tables and folders under one data root.
+
+    ``tables/NAME.parquet`` or, for tables written in parts, ``tables/NAME/PART.parquet``;
+    ``shards/``, ``runs/`` and ``warehouse.duckdb`` beside them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+        self.tables = self.root / "tables"
+        self.shards = self.root / "shards"
+        self.runs = self.root / "runs"
+        self.catalog = self.root / "warehouse.duckdb"
+
+    def path(self, table: str, part: str | None = None) -> Path:
+        """Path of a table's Parquet file. ``part`` is required exactly where the table has parts."""
+        if (BY_NAME[table].part is None) != (part is None):
+            raise ValueError(f"table {table!r} is written per {BY_NAME[table].part}, got part {part!r}")
+        return self.tables / f"{table}.parquet" if part is None else self.tables / table / f"{part}.parquet"
+
+    def write(
+        self,
+        table: str,
+        rows: Iterable[Mapping[str, Any]] | pa.Table,
+        part: str | None = None,
+        fingerprint: str = "",
+    ) -> int:
+        """Replace a table (or one part of it); returns the number of rows.
+
+        Raises ``pa.ArrowInvalid`` or ``ValueError`` if a value does not fit its column, or is NULL where it may not be.
+        """
+        schema = BY_NAME[table].schema
+        data = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        for field in schema:
+            if not field.nullable and data[field.name].null_count:
+                raise ValueError(f"table {table!r}: column {field.name!r} may not be NULL")
+        data = data.replace_schema_metadata({FINGERPRINT: fingerprint.encode()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(data, sink, compression="zstd")
+        replace_file(self.path(table, part), sink.getvalue().to_pybytes())
+        return data.num_rows
+
+    def is_current(self, table: str, part: str | None, fingerprint: str) -> bool:
+        """Whether the file exists and was made from inputs with this fingerprint."""
+        path = self.path(table, part)
+        if not path.exists():
+            return False
+        metadata = pq.read_schema(path).metadata or {}
+        return metadata.get(FINGERPRINT) == fingerprint.encode()
+
+    def file_fingerprint(self, table: str, part: str | None = None) -> str:
+        """Fingerprint of a file's *content* (to be an input of the next step); empty if there is no file."""
+        path = self.path(table, part)
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.exists() else ""
+
+    def parts(self, table: str) -> list[str]:
+        """Names of the parts that a table has, sorted."""
+        folder = self.tables / table
+        return sorted(p.stem for p in folder.glob("*.parquet")) if folder.is_dir() else []
+
+    def read(self, table: str, part: str | None = None) -> pa.Table:
+        """One part of a table, or the whole of it; an empty table where nothing has been written."""
+        schema = BY_NAME[table].schema
+        if part is None and BY_NAME[table].part is not None:
+            tables = [self.read(table, name) for name in self.parts(table)]
+            return pa.concat_tables(tables) if tables else schema.empty_table()
+        path = self.path(table, part)
+        # A file object rather than a path: pyarrow would read `source=x` in a path as a partition column.
+        return pq.read_table(path.open("rb")).replace_schema_metadata(None) if path.exists() else schema.empty_table()
+
+    def rows(self, table: str, part: str | None = None) -> list[dict[str, Any]]:
+        """:meth:`read` as a list of dictionaries."""
+        return self.read(table, part).to_pylist()

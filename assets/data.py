@@ -46,11 +46,13 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
         partitions_def=partitions,
         backfill_policy=one_run,
     )
-    def probe(context: dg.AssetExecutionContext) -> None:
+    def probe(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         for source in chosen(context):
             result = steps.probe_source(store, config, source, progress_log(context, f"probe {source.name}", "clips"))
             _record(context, "media", source, result)
             _record(context, "frame_hashes", source, result)
+        yield dg.MaterializeResult("media")
+        yield dg.MaterializeResult("frame_hashes")
 
     @dg.asset(group_name="curation", kinds={"parquet", "duckdb"}, deps=["media", "frame_hashes"])
     def duplicates() -> dg.MaterializeResult:

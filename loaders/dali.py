@@ -65,7 +65,8 @@ class DaliClipLoader:
     def __next__(self) -> Batch:
         asked = time.perf_counter()
         results = [next(self._stream) for _ in range(self.config.clips_per_batch)]
-        frames = run_pipeline(self._pipeline, self.config, [result.outcome for result in results])
+        packed = [result.outcome for result in results if isinstance(result.outcome, PackedViews)]
+        frames = run_pipeline(self._pipeline, self.config, packed)
         samples = [result.sample for result in results]
         return Batch(
             frames=frames,
@@ -93,9 +94,10 @@ def build_pipeline(config: LoaderConfig, device: Literal["cpu", "gpu"], device_i
         RuntimeError: DALI is not installed (it exists for Linux alone).
     """
     try:
-        from nvidia.dali import Pipeline, fn, types
+        from nvidia.dali import Pipeline, fn
     except ImportError as error:
         raise RuntimeError("nvidia-dali is not installed (it exists for Linux alone); use ClipLoader") from error
+    types = _dali_types()
 
     def fed(name: str, dtype: Any, ndim: int) -> Any:
         return fn.external_source(name=name, dtype=dtype, ndim=ndim)
@@ -113,7 +115,7 @@ def build_pipeline(config: LoaderConfig, device: Literal["cpu", "gpu"], device_i
         video = fn.decoders.video(encoded, frames=fed("frames", types.INT32, 1), device=decoder)
         outputs = []
         for view in range(config.views):
-            clip = fn.sequence_rearrange(video, new_order=fed(f"order{view}", types.INT32, 1))
+            clip: Any = fn.sequence_rearrange(video, new_order=fed(f"order{view}", types.INT32, 1))
             anchor, shape = fed(f"anchor{view}", types.INT32, 1), fed(f"shape{view}", types.INT32, 1)
             clip = fn.slice(clip, anchor, shape, axes=(1, 2))
             scaler = fn.cast(fed(f"scaler{view}", types.INT32, 0), dtype=types.INTERP_TYPE)
@@ -126,8 +128,7 @@ def build_pipeline(config: LoaderConfig, device: Literal["cpu", "gpu"], device_i
 
 def run_pipeline(pipeline: "Pipeline", config: LoaderConfig, clips: Sequence[PackedViews]) -> torch.Tensor:
     """The views of a batch of clips, uint8 (clips · views, T, S, S, 3), on the pipeline's device."""
-    from nvidia.dali import types
-
+    types = _dali_types()
     pipeline.feed_input("encoded", [np.frombuffer(packed.clip.data, np.uint8) for packed in clips])
     pipeline.feed_input("frames", [np.array(packed.clip.frame_ids, np.int32) for packed in clips])
     for number in range(config.views):
@@ -144,3 +145,9 @@ def run_pipeline(pipeline: "Pipeline", config: LoaderConfig, clips: Sequence[Pac
     # Copied out: DALI writes its buffers again in the next run.
     outputs = [torch.from_dlpack(output.as_tensor()).clone() for output in pipeline.run()]
     return torch.stack(outputs, dim=1).flatten(0, 1)
+
+
+def _dali_types() -> Any:
+    from nvidia.dali import types  # its names are made when it is imported, so no type checker knows them
+
+    return types

@@ -7,7 +7,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from loaders.packets import DecodeError, demuxed, needed, opened, shown_order
+from loaders.packets import DecodeError, demuxed, index_packets, opened
 from warehouse.catalog.snapshots import Sample
 
 __all__ = ["DecodeError", "decode_frames"]
@@ -34,13 +34,14 @@ def decode_frames(sample: Sample, data: bytes, wanted: Collection[int]) -> Itera
 
 def _decode_needed(sample: Sample, data: bytes, wanted: frozenset[int]) -> Iterator[tuple[int, np.ndarray]]:
     with opened(sample, data) as (container, stream):
-        packets = demuxed(container, stream)
-        shown = shown_order(stream, packets, sample.frames)
-        if shown is None or max(wanted) >= len(shown):
+        packets = index_packets(stream, demuxed(container, stream), sample.frames)
+        if packets is None or max(wanted) >= sample.frames:
             return
-        index_at = {packets[shown[index]].pts: index for index in wanted}
+        index_at = {packets.time(index): index for index in wanted}
         to_rgb = _Converter(sample)
-        for frame in _frames(stream, needed(stream, packets, shown, wanted)):
+        for frame in _frames(stream, [packets.packets[place] for place in packets.needed(wanted)]):
+            if frame.pts is None:
+                continue
             index = index_at.pop(frame.pts, None)
             if index is not None:
                 yield index, to_rgb(frame)

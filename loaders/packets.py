@@ -6,10 +6,12 @@ refers to are left out unless they are wanted themselves.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import av
+from av.codec.codec import UnknownCodecError
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -31,13 +33,13 @@ class DecodeError(RuntimeError):
 def opened(sample: Sample, data: bytes) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream, on one thread; what FFmpeg raises within becomes ``DecodeError``."""
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
             stream = next(iter(container.streams.video), None)
             if stream is None or stream.codec_context is None:
                 raise DecodeError(sample, "no video stream that can be decoded")
             stream.codec_context.thread_count = 1
             yield container, stream
-    except (av.error.FFmpegError, UnicodeDecodeError) as error:
+    except (av.error.FFmpegError, UnknownCodecError, UnicodeDecodeError) as error:
         raise DecodeError(sample, f"{type(error).__name__}: {error}") from error
 
 
@@ -46,33 +48,45 @@ def demuxed(container: InputContainer, stream: VideoStream) -> list[av.Packet]:
     return [packet for packet in container.demux(stream) if packet.size]
 
 
-def shown_order(stream: VideoStream, packets: list[av.Packet], frames: int) -> list[int] | None:
-    """The place in decoding order of each frame in presentation order, or ``None`` if the packets do not tell.
+@dataclass(frozen=True)
+class PacketIndex:
+    """Packets in decoding order, their timestamps, and each shown frame's place among them."""
+
+    packets: list[av.Packet]
+    times: list[int]
+    shown: list[int]
+    length_bytes: int
+
+    def time(self, frame: int) -> int:
+        """The timestamp of a frame, given by its index in presentation order."""
+        return self.times[self.shown[frame]]
+
+    def needed(self, wanted: Iterable[int]) -> list[int]:
+        """The places of the packets to decode for the wanted frames, ascending: enough, and few."""
+        places = {self.shown[frame] for frame in wanted}
+        first_time = min(self.times[place] for place in places)
+        # Pictures shown before a keyframe but decoded after it may refer to what lies before it (open GOP), so the
+        # keyframe must also be shown no later than the first wanted frame.
+        keyframes = [i for i in range(min(places) + 1) if self.packets[i].is_keyframe and self.times[i] <= first_time]
+        start = keyframes[-1] if keyframes else 0
+        return [i for i in range(start, max(places) + 1) if i in places or self._referred_to(i, start)]
+
+    def _referred_to(self, place: int, start: int) -> bool:
+        if self.times[place] < self.times[start]:
+            return False
+        return not (self.length_bytes and _disposable(self.packets[place], self.length_bytes))
+
+
+def index_packets(stream: VideoStream, packets: list[av.Packet], frames: int) -> PacketIndex | None:
+    """The index of a stream of so many frames, or ``None`` if its packets do not tell which frame they are.
 
     They tell if there is one packet a frame, and each has its own timestamp.
     """
-    times = [packet.pts for packet in packets]
-    one_each = len(packets) == frames and stream.codec_context.codec.canonical_name in _PACKET_IS_FRAME
-    if not one_each or None in times or len(set(times)) < frames or any(packet.is_discard for packet in packets):
+    times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
+    one_each = len(packets) == len(times) == len(set(times)) == frames
+    if not one_each or stream.codec_context.codec.canonical_name not in _PACKET_IS_FRAME:
         return None
-    return sorted(range(frames), key=times.__getitem__)
-
-
-def needed(stream: VideoStream, packets: list[av.Packet], shown: list[int], wanted: Sequence[int]) -> list[av.Packet]:
-    """The packets to decode for the wanted frames, in decoding order: enough, and few."""
-    places = {shown[index] for index in wanted}
-    first_time = packets[shown[min(wanted)]].pts
-    # Pictures shown before a keyframe but decoded after it may refer to what lies before it (open GOP), so the
-    # keyframe must also be shown no later than the first wanted frame.
-    starts = [i for i in range(min(places) + 1) if packets[i].is_keyframe and packets[i].pts <= first_time]
-    start = starts[-1] if starts else 0
-    length_bytes = _nal_length_bytes(stream)
-    return [
-        packets[i]
-        for i in range(start, max(places) + 1)
-        if i in places
-        or (packets[i].pts >= packets[start].pts and not (length_bytes and _disposable(packets[i], length_bytes)))
-    ]
+    return PacketIndex(packets, times, sorted(range(frames), key=times.__getitem__), _nal_length_bytes(stream))
 
 
 def _nal_length_bytes(stream: VideoStream) -> int:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 
-from loaders.packets import demuxed, needed, opened, shown_order
+from loaders.packets import demuxed, index_packets, opened
 from warehouse.catalog.snapshots import Sample
 
 _TICK = Fraction(1, 30)  # of the trimmed video's even clock; nothing depends on it
@@ -24,27 +24,28 @@ class TrimmedClip:
 def trim(sample: Sample, data: bytes, wanted: Sequence[int]) -> TrimmedClip:
     """Remux the packets needed for the wanted frames (ascending indices) into an MP4 with an even clock.
 
-    Nothing is re-encoded. Where the packets do not tell which frame they are, the video stays whole.
+    Nothing is re-encoded. Where the packets do not tell which frame they are, the video stays whole. A stream that is
+    refreshed gradually (x264's ``intra-refresh``) cannot be trimmed so: its keyframe marks do not hold what they say.
 
     Raises:
         DecodeError: FFmpeg refuses the bytes.
     """
     with opened(sample, data) as (container, stream):
-        packets = demuxed(container, stream)
-        shown = shown_order(stream, packets, sample.frames)
-        if shown is None:
+        packets = index_packets(stream, demuxed(container, stream), sample.frames)
+        if packets is None:
             return TrimmedClip(data, tuple(wanted))
-        times = [packets[shown[index]].pts for index in wanted]
-        kept = needed(stream, packets, shown, wanted)
-        rank = {time: place for place, time in enumerate(sorted(packet.pts for packet in kept))}
+        kept = packets.needed(wanted)
+        rank = {time: place for place, time in enumerate(sorted(packets.times[i] for i in kept))}
+        shown_at = [rank[packets.times[i]] for i in kept]
+        wanted_at = tuple(rank[packets.time(frame)] for frame in wanted)
         # How far decoding must run ahead of showing, so that no packet is decoded after its time.
-        ahead = max(place - rank[packet.pts] for place, packet in enumerate(kept))
+        ahead = max(place - shown for place, shown in enumerate(shown_at))
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="mp4") as output:
             target = output.add_stream_from_template(stream)
-            for place, packet in enumerate(kept):
-                shown_at = rank[packet.pts]
+            for place, (i, shown) in enumerate(zip(kept, shown_at, strict=True)):
+                packet = packets.packets[i]
                 packet.stream, packet.time_base, packet.duration = target, _TICK, 1
-                packet.pts, packet.dts = shown_at + ahead, place
+                packet.pts, packet.dts = shown + ahead, place
                 output.mux(packet)
-    return TrimmedClip(buffer.getvalue(), tuple(rank[time] for time in times))
+    return TrimmedClip(buffer.getvalue(), wanted_at)

@@ -110,7 +110,7 @@ def fit(
     model.train()
     optimizer = build_optimizer(model, model.config.size.depth, config.optim)
     if resume:
-        resume.cursor(rank, ranks)
+        resume.cursor(rank, ranks)  # raises if another number of ranks saved it
         checkpoints.restore(resume, model, optimizer)
         if resume.step >= config.steps:
             return Outcome("finished", resume.step, resume.path)

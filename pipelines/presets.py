@@ -6,6 +6,7 @@ from assets.stages import EvaluationSettings, PretrainSettings, Recipe, Supervis
 from loaders.views import EvaluationConfig, LoaderConfig
 from model.optim import OptimConfig, scaled_rate
 from model.training import FitConfig
+from warehouse.config import Config, ConfigError
 
 
 def smoke() -> Recipe:
@@ -176,3 +177,17 @@ def _processes() -> int:
 
 
 PRESETS = {"smoke": smoke, "small": small, "paper": paper}
+
+
+def recipe_of(config: Config) -> Recipe:
+    """The recipe that a configuration names.
+
+    Raises:
+        ConfigError: `training.preset` is no preset.
+    """
+    if config.training.preset not in PRESETS:
+        raise ConfigError(
+            config.path,
+            [f"training.preset: {config.training.preset!r} is not a preset. Choose from {', '.join(PRESETS)}"],
+        )
+    return PRESETS[config.training.preset]()

@@ -38,12 +38,9 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Failure(Generic[Item]):
-    """An item whose process died or hung, alone and not only in company.
+    """An item whose process died or hung while it was alone in it.
 
-    Attributes:
-        item: the poison item.
-        error_class: ``decoder_crashed`` or ``decoder_hung``.
-        detail: how the process ended.
+    ``error_class`` is ``decoder_crashed`` or ``decoder_hung``; ``detail`` says how the process ended.
     """
 
     item: Item
@@ -115,16 +112,15 @@ def map_unordered(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    source, waiting = iter(units), deque[_Task]()
-    pool: list[_Worker] = []
-    pickled, done = pickle.dumps(fn), object()
+    source, waiting, pool = iter(units), deque[_Task](), list[_Worker]()
+    pickled, exhausted = pickle.dumps(fn), False
     try:
         while True:
             busy = sum(worker.task is not None for worker in pool)
-            while source is not done and len(waiting) < workers - busy:
-                items = next(source, done)
-                if items is done:
-                    source = done
+            while not exhausted and len(waiting) < workers - busy:
+                items = next(source, None)
+                if items is None:
+                    exhausted = True
                 elif items:
                     waiting.append(_Task(_Unit(items, [None] * len(items), len(items)), 0, len(items)))
                 else:
@@ -147,11 +143,14 @@ def map_unordered(
                     if not worker.ready:
                         raise WorkerError(f"a worker process ended before it took work ({value.detail}); "
                                           "guard the main module with `if __name__ == '__main__'`")  # fmt: skip
-                    again = _tasks_after(task, value) if task else []
+                    if task is None:
+                        continue  # killed from outside while idle
+                    again = _tasks_after(task, value)
                     waiting.extendleft(reversed(again))
-                    if again or not task:
+                    if again:
                         continue
                     value = [replace(value, item=task.items[0])]
+                assert task is not None  # only a worker with a task answers
                 _store(task, value, fn)
                 if not task.unit.missing:
                     finished.append((task.unit.items, task.unit.results))
@@ -182,10 +181,8 @@ def _assign(worker: _Worker, task: _Task, timeout_s: float) -> None:
 def _changed(pool: list[_Worker]) -> list[_Worker]:
     """Wait until workers have a message, have died or have run past their deadline; returns these."""
     nearest = min(worker.deadline for worker in pool)
-    readable = wait(
-        [worker.connection for worker in pool],
-        timeout=None if nearest == float("inf") else max(0.0, nearest - time.monotonic()),
-    )
+    timeout = None if nearest == float("inf") else max(0.0, nearest - time.monotonic())
+    readable = wait([worker.connection for worker in pool], timeout)
     return [w for w in pool if w.connection in readable or w.deadline <= time.monotonic()]
 
 

@@ -76,7 +76,7 @@ def test_every_view_of_every_draw_has_its_own_random_numbers() -> None:
 
 @pytest.mark.parametrize("weights", [[], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")]])
 def test_impossible_weights_are_refused(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="weights|no samples"):
+    with pytest.raises(ValueError, match=r"weights|no samples"):
         epoch_order(weights, 0, 0)
 
 

@@ -58,7 +58,7 @@ def test_all_indices_lie_within_the_clip(rng: np.random.Generator) -> None:
             views += [centred(n_frames, frames, stride), *multi_view(n_frames, frames, stride, 3)]
             for ids in views:
                 assert ids.shape == (frames,) and ids.dtype == np.int64
-                assert 0 <= ids[0] and ids[-1] < n_frames and (np.diff(ids) >= 0).all()
+                assert ids[0] >= 0 and ids[-1] < n_frames and (np.diff(ids) >= 0).all()
 
 
 def test_no_frames_is_an_error(rng: np.random.Generator) -> None:

@@ -4,9 +4,12 @@ Distances are counted on two sets of bits: all 256, and the 66 lowest frequencie
 picture is compressed, smooth, or seen an eighth of a second later (a trimmed copy is sampled off the original's grid);
 the others tell scenes apart. The thresholds were chosen on edits of real clips and of drifting textures, against all
 pairs of clips of a set where many share a scene.
+
+Known to be missed: a trimmed copy of a fast pan (a quarter of the frame's width in a second) that starts about half a
+sampling step off; copies of an empty, motionless scene that were compressed hard; two clips of which less than
+``MIN_COVERAGE`` is common.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -17,26 +20,30 @@ from warehouse.curation.frame_hashes import GRID_MS
 MIN_QUALITY = 0.03
 """Frames with a smaller spread of grey levels are neither searched with nor compared."""
 
-FRAME_DISTANCE, FRAME_DISTANCE_LOW = 80, 13
+FRAME_DISTANCE, FRAME_DISTANCE_LOW = 100, 18
 """Two frames agree if they differ in at most this many of all 256 and of the 66 low bits (unrelated: 128 and 33)."""
 
 MIN_INLIERS = 4
 """Frames that must agree at one offset: one second."""
 
-MIN_COVERAGE = 0.5
-"""Share of the shorter clip's frames, and of those that overlap at the offset, that must agree."""
+MIN_COVERAGE, MIN_AGREEMENT = 0.7, 0.6
+"""Share that must agree: of the shorter clip's frames, and of the frames that overlap at the offset."""
 
-DISTINCT_RATIO, SAME_DISTANCE = 0.7, 10.0
-"""The offset must stand out: agreeing frames are closer than this share of the distance a second or more beside it.
+DISTINCT_RATIO = 0.7
+"""The offset must stand out: agreeing frames are closer than this share of the distance a second or more beside it."""
 
-In a near-static scene no offset stands out and any two clips of it agree; they are copies only if their mean distance
-is at most ``SAME_DISTANCE``, about what compression alone changes.
+NOISE_DISTANCE, MOTION_SHARE = 12.0, 0.75
+"""A copy differs by what compression changes and by what moves until the next sample, of which it may be sampled up
+to half off: at most ``NOISE_DISTANCE`` + ``MOTION_SHARE`` × the mean distance of successive frames.
 """
+
+SAME_DISTANCE = 10.0
+"""In a near-static scene no offset stands out, and all clips of it agree: copies only if closer than this."""
 
 NEAR_LENGTH = 0.8
 """Clips whose lengths differ by less than this ratio are ``near``, others ``contained``."""
 
-BANDS, BAND_BITS, BAND_SEED = 16, 28, 20240
+BANDS, BAND_BITS, BAND_SEED = 24, 24, 20240
 BUCKET_CAP = 64
 """Clips in one bucket that are all paired; in a larger one each is paired with the preferred clip alone."""
 
@@ -71,12 +78,12 @@ def find_matches(frames: duckdb.DuckDBPyRelation, con: duckdb.DuckDBPyConnection
     Args:
         frames: columns ``clip`` (INTEGER, numbered in order of preference), ``variant``, ``t_ms``, ``h0..h3``.
             Low-quality frames are already left out.
-        con: the connection that ``frames`` belongs to; a table ``candidates`` is made and dropped in it.
+        con: the connection that ``frames`` belongs to; working tables are made and dropped in it.
     """
-    frames.create_view("perceptual_frames", replace=True)
+    frames.create("perceptual_frames")
     hashes = _load(con)
-    candidates = _candidates(con)
-    matches = [match for a, b, mirrored in candidates if (match := _verify(hashes, a, b, mirrored))]
+    matches = [match for a, b, mirrored in _candidates(con) if (match := _verify(hashes, a, b, mirrored))]
+    con.execute("DROP TABLE perceptual_frames")
     return _without_weaker_mirrors(matches)
 
 
@@ -97,7 +104,7 @@ def _load(con: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], tuple[np.ndar
     }
 
 
-def _candidates(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, bool]]:
+def _candidates(con: duckdb.DuckDBPyConnection) -> list[tuple[int, int, bool]]:
     """Pairs ``(a, b, mirrored)``, a < b, with a frame each that agree in a band's bits and are close in all.
 
     A bucket holds one frame of each clip, so a static clip or a title card costs no more than any other. One band
@@ -116,10 +123,13 @@ def _candidates(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, bool
         key = ", ".join(f"h{i} & {word}::UBIGINT" for i, word in enumerate(_words(band)) if word)
         con.execute(f"""
             INSERT INTO candidates
-            WITH bucket AS (
-                SELECT hash({key}) AS key, clip, variant = 'mirrored' AS mirrored,
+            WITH keyed AS MATERIALIZED (
+                SELECT hash({key}) AS key, * FROM perceptual_frames
+            ), bucket AS (
+                SELECT key, clip, variant = 'mirrored' AS mirrored,
                        arg_min(struct_pack(h0, h1, h2, h3), (t_ms, variant)) AS h
-                FROM perceptual_frames GROUP BY ALL
+                FROM keyed SEMI JOIN (SELECT key FROM keyed GROUP BY key HAVING min(clip) < max(clip)) USING (key)
+                GROUP BY ALL
             ), placed AS (
                 SELECT *, row_number() OVER (PARTITION BY key ORDER BY mirrored, clip) AS place,
                        count(*) OVER (PARTITION BY key) AS members
@@ -133,7 +143,7 @@ def _candidates(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int, bool
         """)
     found = con.sql("SELECT DISTINCT a, b, mirrored FROM candidates ORDER BY ALL").fetchall()
     con.execute("DROP TABLE candidates")
-    return iter(found)
+    return found
 
 
 def _verify(
@@ -144,9 +154,7 @@ def _verify(
         pairs = [("mirrored", "trimmed" if (b, "trimmed") in hashes else "full")]
     else:
         pairs = [(x, y) for x in ("full", "trimmed") for y in ("full", "trimmed")]
-    found = [
-        align(hashes[a, x], hashes[b, y]) for x, y in pairs if (a, x) in hashes and (b, y) in hashes
-    ]
+    found = [align(hashes[a, x], hashes[b, y]) for x, y in pairs if (a, x) in hashes and (b, y) in hashes]
     best = max((f for f in found if f), key=lambda f: (f[0], -f[2]), default=None)
     return Match(a, b, mirrored, *best) if best else None
 
@@ -182,13 +190,21 @@ def align(
     chosen = agree & at_offset
     inliers = _frames(chosen)
     coverage, mean = inliers / shorter, float(distance[chosen].mean())
-    if inliers < MIN_INLIERS or coverage < MIN_COVERAGE or inliers < MIN_COVERAGE * _frames(at_offset):
+    if inliers < MIN_INLIERS or coverage < MIN_COVERAGE or inliers < MIN_AGREEMENT * _frames(at_offset):
         return None
-    beside = distance[np.abs(step - offset) * GRID_MS >= 1000]
-    distinct = len(beside) >= MIN_INLIERS and mean <= DISTINCT_RATIO * float(beside.mean())
-    if not distinct and mean > SAME_DISTANCE:
-        return None
+    if mean > SAME_DISTANCE:
+        beside = distance[np.abs(step - offset) * GRID_MS >= 1000]
+        motion = (_motion(h_a) + _motion(h_b)) / 2
+        if len(beside) < MIN_INLIERS or mean > DISTINCT_RATIO * float(beside.mean()):
+            return None
+        if mean > NOISE_DISTANCE + MOTION_SHARE * motion:
+            return None
     return inliers, coverage, mean, int(np.median(lag[chosen]))
+
+
+def _motion(hashes: np.ndarray) -> float:
+    """Mean distance of successive frames."""
+    return float(np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(-1, dtype=np.int32).mean())
 
 
 def _frames(pairs: np.ndarray) -> int:

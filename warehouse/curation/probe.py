@@ -15,23 +15,16 @@ from typing import Any
 
 import av
 import cv2
+from av.container import InputContainer
 
 from warehouse import engine
 from warehouse.curation.frame_hashes import FRAMES_AT_MOST, GRID_MS, Thumbnail, hash_clip, thumbnail
 
 MISSING = "missing_file"
 QUARANTINED = (
-    "unreadable_file",
-    "empty_file",
-    "unreadable_container",
-    "no_video_stream",
-    "encrypted",
-    "no_frames",
-    "truncated",
-    "decode_error",
-    engine.CRASHED,
-    engine.HUNG,
-)
+    "unreadable_file", "empty_file", "unreadable_container", "no_video_stream", "encrypted", "no_frames", "truncated",
+    "decode_error", engine.CRASHED, engine.HUNG,
+)  # fmt: skip
 """Error classes of files that are there (docs/error_classes.md says what each means and what helps)."""
 
 TOLERATED_DAMAGE = 0.02
@@ -40,8 +33,13 @@ TOLERATED_DAMAGE = 0.02
 TOLERATED_SHORTAGE = 0.1
 """Share of the declared frames or duration that may be absent: headers often count a frame or two too many."""
 
-# Only the file itself is read: a playlist in the guise of a video may not open other files or addresses.
-_OPEN_OPTIONS = {"protocol_whitelist": "file"}
+# Containers that hold their own data. Playlists and the like (hls, dash, concat, image sequences) would make FFmpeg
+# open whatever other files or addresses they name.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,gif,"
+    "mxf,nut,rm,wtv,mjpeg,mp3,wav,flac,aac"
+)
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 
 _LONGEST_MS = 10**12  # 30 years
 
@@ -117,7 +115,7 @@ def probe_and_hash(path: Path) -> ProbeResult:
         return _probe_container(container, facts)
 
 
-def _probe_container(container: av.container.InputContainer, facts: dict[str, Any]) -> ProbeResult:
+def _probe_container(container: InputContainer, facts: dict[str, Any]) -> ProbeResult:
     facts |= {"container": container.format.name.split(",")[0], "has_audio": bool(container.streams.audio)}
     # A cover picture is a video stream to FFmpeg, not to us.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
@@ -140,7 +138,7 @@ def _probe_container(container: av.container.InputContainer, facts: dict[str, An
     return ProbeResult(_row(None, None, facts), hash_clip(decoded.sampled))
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
+def _decode(container: InputContainer, stream: av.VideoStream) -> _Decoded:
     """The one pass: packets of sound too tell how far the file reaches, those of ``stream`` are decoded."""
     decoded, digest = _Decoded(), hashlib.blake2b(digest_size=16)
     decoded.encrypted = "enc_key_id" in stream.metadata
@@ -150,7 +148,7 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _
         if packet.pts is not None and packet.time_base:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             decoded.reached_s = max(decoded.reached_s, end - origin)
-        if packet.stream_index != stream.index:
+        if packet.stream.index != stream.index:  # the last packet, which flushes the decoder, has no stream_index
             continue
         if packet.size:
             decoded.packets += 1
@@ -168,7 +166,7 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _
             time = frame.time if frame.time is not None else _by_count(decoded, stream)
             start = time if start is None else start
             decoded.earliest_s, decoded.latest_s = min(decoded.earliest_s, time), max(decoded.latest_s, time)
-            decoded.last_frame_s = float(frame.duration * frame.time_base) if frame.duration else 0.0
+            decoded.last_frame_s = float((frame.duration or 0) * (frame.time_base or 0))
             t_ms = round((time - start) * 1000)
             if next_sample_ms <= t_ms < _LONGEST_MS and len(decoded.sampled) < FRAMES_AT_MOST:
                 decoded.sampled.append(thumbnail(frame, t_ms))
@@ -177,9 +175,7 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _
     return decoded
 
 
-def _packets(
-    container: av.container.InputContainer, stream: av.VideoStream, decoded: _Decoded
-) -> Iterator[av.Packet]:
+def _packets(container: InputContainer, stream: av.VideoStream, decoded: _Decoded) -> Iterator[av.Packet]:
     """Packets of ``stream`` and of the audio; a demuxer that gives up counts as one failure."""
     try:
         yield from container.demux([stream, *container.streams.audio])
@@ -206,9 +202,7 @@ def _timing(decoded: _Decoded, stream: av.VideoStream) -> dict[str, Any]:
     return {"fps": fps, "duration_ms": round((span + last) * 1000)}
 
 
-def _judge(
-    decoded: _Decoded, stream: av.VideoStream, container: av.container.InputContainer
-) -> tuple[str | None, str | None]:
+def _judge(decoded: _Decoded, stream: av.VideoStream, container: InputContainer) -> tuple[str | None, str | None]:
     """``(error_class, detail)`` of a file that opened; ``(None, None)`` if it is whole."""
     if decoded.encrypted:
         return "encrypted", "packets are marked as encrypted"

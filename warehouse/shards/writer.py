@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webdataset import TarWriter
-
 from warehouse.shards import rendition as renditions
 from warehouse.shards.reader import ShardError
 from warehouse.store import fingerprint, replace_file
@@ -81,6 +79,10 @@ def write_shards(plans: Sequence[ShardPlan]) -> list[dict[str, Any]]:
 
 
 def _write(plan: ShardPlan) -> dict[str, Any]:
+    # Imported by the workers that write, alone: webdataset loads torch, and in a process that has both Dagster's
+    # definitions and DuckDB in memory it makes DuckDB report leaks at exit.
+    from webdataset import TarWriter
+
     plan.tar.parent.mkdir(parents=True, exist_ok=True)
     temporary = plan.tar.with_name(f"{plan.shard}.{os.getpid()}.tmp")
     samples = []

@@ -1,0 +1,28 @@
+"""The asset `report`: the last of the job, and the page that a person opens."""
+
+import dagster as dg
+
+from assets.amounts import share_text
+from assets.report_facts import scores_of, stage_facts
+from assets.report_page import build_report
+from assets.stages import Recipe
+from warehouse.config import Config
+from warehouse.store import Store
+
+
+def report_assets(config: Config, recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """The asset `report`."""
+    store = Store(config.data_root)
+
+    @dg.asset(group_name="training", kinds={"html"}, deps=["evaluation"])
+    def report() -> dg.MaterializeResult:
+        """`report.html`: composition, exclusions, loss curves, reconstructions, and accuracy beside chance."""
+        path = build_report(store, config, recipe)
+        scores = [found for stage in stage_facts(store, config, recipe) if (found := scores_of(store, stage))]
+        lines = ["| accuracy | |", "|---|---:|"]
+        lines += [f"| {name} | {share_text(value)} |" for score in scores for name, value in score.figures]
+        return dg.MaterializeResult(
+            metadata={"path": dg.MetadataValue.path(path), "accuracy": dg.MetadataValue.md("\n".join(lines))}
+        )
+
+    return [report]

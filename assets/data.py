@@ -8,6 +8,9 @@ import dagster as dg
 from warehouse import config as configuration
 from warehouse import steps
 from warehouse.config import Config, Source
+from warehouse.probing import probe_sources
+from warehouse.shards.executing import execute_plans
+from warehouse.step_result import StepResult
 from warehouse.store import Store
 
 PROGRESS_SECONDS = 5.0
@@ -35,7 +38,7 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     def clips(context: dg.AssetExecutionContext) -> None:
         """What a source's annotations list: `clips`, `memberships`, `files`, and `rejects` for rows that are wrong."""
         for source in chosen(context):
-            _record(context, "clips", source, steps.list_source(store, source))
+            _record(context, "clips", source.name, steps.list_source(store, source))
 
     @dg.multi_asset(
         name="probe",
@@ -47,10 +50,10 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
         backfill_policy=one_run,
     )
     def probe(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        for source in chosen(context):
-            result = steps.probe_source(store, config, source, progress_log(context, f"probe {source.name}", "clips"))
-            _record(context, "media", source, result)
-            _record(context, "frame_hashes", source, result)
+        results = probe_sources(store, config, chosen(context), progress_log(context, "probe", "clips"))
+        for asset in ("media", "frame_hashes"):
+            for name, result in results.items():
+                _record(context, asset, name, result)
         yield dg.MaterializeResult("media")
         yield dg.MaterializeResult("frame_hashes")
 
@@ -75,16 +78,16 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     def packing(context: dg.AssetExecutionContext) -> None:
         """The plan: which clip goes into which shard at which position. A clip once planned keeps its place."""
         for source in chosen(context):
-            _record(context, "packing", source, steps.plan_source(store, config, source))
+            _record(context, "packing", source.name, steps.plan_source(store, config, source))
 
     @dg.asset(
         group_name="shards", kinds={"webdataset"}, partitions_def=partitions, backfill_policy=one_run, deps=[packing]
     )
     def shards(context: dg.AssetExecutionContext) -> None:
         """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
-        for source in chosen(context):
-            progress = progress_log(context, f"shards {source.name}", "clips")
-            _record(context, "shards", source, steps.write_source_shards(store, config, source, progress))
+        results = execute_plans(store, config, chosen(context), progress_log(context, "shards", "clips"))
+        for name, result in results.items():
+            _record(context, "shards", name, result)
 
     return [sources, clips, probe, duplicates, decisions, labels, packing, shards]
 
@@ -116,19 +119,19 @@ def progress_log(context: dg.AssetExecutionContext, what: str, unit: str) -> Cal
     return progress
 
 
-def _facts(result: steps.StepResult) -> Iterator[tuple[str, int | float | str | bool]]:
+def _facts(result: StepResult) -> Iterator[tuple[str, int | float | str | bool]]:
     yield from ((f"{table} rows", count) for table, count in result.rows.items())
     yield from result.figures.items()
     yield "nothing to do", result.skipped
 
 
-def _result(result: steps.StepResult) -> dg.MaterializeResult:
+def _result(result: StepResult) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata=dict(_facts(result)))
 
 
-def _record(context: dg.AssetExecutionContext, asset: str, source: Source, result: steps.StepResult) -> None:
+def _record(context: dg.AssetExecutionContext, asset: str, source: str, result: StepResult) -> None:
     """Attach a source's figures to its partition, and say them in the run log."""
     metadata = dict(_facts(result))
-    context.add_asset_metadata(metadata=metadata, asset_key=asset, partition_key=source.name)
+    context.add_asset_metadata(metadata=metadata, asset_key=asset, partition_key=source)
     said = ", ".join(f"{name} {value}" for name, value in metadata.items() if name != "nothing to do")
-    context.log.info(f"{asset} {source.name}: {'nothing to do' if result.skipped else said}")
+    context.log.info(f"{asset} {source}: {'nothing to do' if result.skipped else said}")

@@ -47,7 +47,7 @@ def loss_chart(progress: Sequence[Mapping[str, Any]], reference: float | None, r
 
 
 def confusion_chart(class_names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    """True classes down, predicted ones across; the darker a cell, the larger its share of the true class. SVG text."""
+    """True classes down, predicted ones across; a cell's colour is its share of the true class. SVG text."""
     counts = np.array(confusion)
     classes = len(counts)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -78,7 +78,7 @@ def confusion_chart(class_names: Sequence[str], confusion: Sequence[Sequence[int
 
 
 # Text stays text, and a `$` in a class name is no formula.
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "reelhouse",
     "text.parse_math": False,

@@ -78,14 +78,16 @@ class Scores:
     @property
     def figures(self) -> list[tuple[str, float]]:
         """Each accuracy with its name, the model's own first."""
+        classes = len(self.class_names)
         named = [
             ("top-1 of the model", self.top1),
             ("top-5 of the model", self.top5),
-            (f"chance: one of {len(self.class_names)} classes at random", self.chance),
-            ("always the largest class", self.largest),
+            (f"top-1 by chance: one of {classes} classes at random", self.chance),
+            (f"top-5 by chance: five of {classes} classes at random", min(1.0, 5 / classes)),
+            ("top-1 of always naming the largest class", self.largest),
         ]
         if self.metadata_only is not None:
-            named.append(("metadata only: file size in pixels and frames, no picture", self.metadata_only))
+            named.append(("top-1 from metadata only: width, height, number of frames", self.metadata_only))
         return named
 
     @property
@@ -158,7 +160,7 @@ def cautions(recipe: Recipe) -> str:
 def _stage(store: Store, spec: RunSpec) -> StageFacts:
     folder = store.runs / spec.run_id
     known = store.rows("runs", spec.run_id)
-    run = known[0] if known else {"status": "not run", "attempts": 0, "seconds": None}
+    run: Mapping[str, Any] = known[0] if known else {"status": "not run", "attempts": 0, "seconds": None}
     [snapshot] = store.rows("snapshots", spec.snapshot_id)
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []

@@ -4,7 +4,6 @@ import base64
 import math
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,24 +11,35 @@ from statistics import median
 from typing import Any
 
 import cv2
-import duckdb
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from assets.amounts import bytes_text, seconds_text, share_text
+from assets.amounts import seconds_text, share_text
 from assets.report_charts import confusion_chart, loss_chart
 from assets.report_facts import Rows, Scores, StageFacts, ask, cautions, interval, scores_of, stage_facts
+from assets.report_tables import (
+    DUPLICATES,
+    LEAKS,
+    LEAKS_LEFT,
+    SNAPSHOTS,
+    SOURCE_COLOURS,
+    TROUBLE,
+    Grid,
+    compositions,
+    exclusions,
+    grid,
+    key_figures,
+    number,
+    numbers,
+)
 from assets.stages import PretrainSettings, Recipe
 from model.pictures import GAP_PX
 from warehouse.catalog.build import connect
 from warehouse.config import Config
-from warehouse.curation.decisions import REASONS
 from warehouse.store import Store, replace_file
 
 TEMPLATE = Path(__file__).with_name("report.html")
-SOURCE_COLOURS = 8
-"""Colours that the template has for sources; with more sources they come again."""
 LISTED = 40
 """Rows shown of what may be long: rejected annotation rows and quarantined files."""
 
@@ -41,6 +51,7 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
 
     Raises:
         CatalogError: there is no catalog yet.
+        ValueError: a run's sheet of reconstructions is not a picture; names it.
     """
     stages = stage_facts(store, config, recipe)
     evaluation = next((stage for stage in stages if stage.steps is None), None)
@@ -52,17 +63,17 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
             "data_root": str(config.data_root),
             "sources_file": config.path.name,
             "preset": recipe.name,
-            "figures": _key_figures(connection, scores),
+            "figures": key_figures(connection, scores),
             "sources": [(source.name, i % SOURCE_COLOURS) for i, source in enumerate(config.sources)],
-            "compositions": _compositions(connection, config),
-            "exclusions": _exclusions(connection, config),
-            "leaks": _leaks(connection),
-            "leaks_left": _number(connection, _LEAKS_LEFT),
-            "duplicates": _grid(ask(connection, _DUPLICATES)),
-            "accounting": _grid(ask(connection, "SELECT * FROM accounting")),
-            "trouble": _grid(ask(connection, f"{_TROUBLE} LIMIT {LISTED}")),
-            "trouble_rows": _number(connection, f"SELECT count(*) FROM ({_TROUBLE})"),
-            "snapshots": _grid(ask(connection, _SNAPSHOTS, [[stage.spec.snapshot_id for stage in stages]])),
+            "compositions": compositions(connection, config),
+            "exclusions": exclusions(connection, config),
+            "leaks": grid(ask(connection, LEAKS)),
+            "leaks_left": number(connection, LEAKS_LEFT),
+            "duplicates": grid(ask(connection, DUPLICATES)),
+            "accounting": grid(ask(connection, "SELECT * FROM accounting")),
+            "trouble": grid(ask(connection, f"{TROUBLE} LIMIT {LISTED}")),
+            "trouble_rows": number(connection, f"SELECT count(*) FROM ({TROUBLE})"),
+            "snapshots": grid(ask(connection, SNAPSHOTS, [[stage.spec.snapshot_id for stage in stages]])),
         }
     page |= {
         "curves": [_curve(stage) for stage in stages if stage.progress],
@@ -83,146 +94,6 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
     return path
 
 
-_DUPLICATES = """
-    SELECT kind, count(*)::INTEGER AS pairs, round(avg(coverage), 3) AS "mean coverage",
-           round(avg(mean_distance), 1) AS "mean distance (of 256 bits)"
-    FROM duplicate_edges GROUP BY kind ORDER BY pairs DESC, kind
-"""
-_LEAKS = """
-    SELECT source AS "training clip of", protected_source AS "repeats a clip of",
-           string_agg(DISTINCT protected_split, ', ' ORDER BY protected_split) AS "its split",
-           how AS "found by", count(DISTINCT clip_id)::INTEGER AS clips
-    FROM leaks_found GROUP BY source, protected_source, how ORDER BY source, protected_source, how
-"""
-_TROUBLE = """
-    SELECT m.source, f.path AS "file or row", m.error_class AS "error class", m.detail
-    FROM media m JOIN files f USING (clip_id, source) WHERE m.status <> 'ok'
-    UNION ALL
-    SELECT source, parse_filename(file) || ' row ' || row, error_class, detail FROM rejects
-    ORDER BY ALL
-"""
-_LEAKS_LEFT = "SELECT count(DISTINCT clip_id) FROM leaks"
-_SNAPSHOTS = """
-    SELECT collection, snapshot_id AS snapshot, strftime(created, '%Y-%m-%d %H:%M UTC') AS taken, clips,
-           len(classes) AS classes, CASE WHEN list_contains(?, snapshot_id) THEN 'yes' ELSE '' END AS "trained on"
-    FROM snapshots ORDER BY collection, created
-"""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of the page: texts, and for each column whether it is of numbers."""
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A stacked bar: its name, its whole as a text, and (text, colour number, percent of the widest) parts."""
-
-    name: str
-    total: str
-    parts: tuple[tuple[str, int, float], ...]
-
-
-def _grid(rows: Rows) -> Grid:
-    numeric = tuple(all(isinstance(row[i], int | float | None) for row in rows.rows) for i in range(len(rows.names)))
-    return Grid(rows.names, tuple(tuple(_text(value) for value in row) for row in rows.rows), numeric)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    return int(ask(connection, query).rows[0][0] or 0)
-
-
-def _key_figures(connection: duckdb.DuckDBPyConnection, scores: Scores | None) -> list[tuple[str, str]]:
-    clips = _number(connection, "SELECT count(DISTINCT clip_id) FROM memberships")
-    kept = _number(connection, "SELECT count(DISTINCT clip_id) FROM decisions WHERE keep")
-    hours = ask(connection, _KEPT_HOURS).rows[0][0] or 0.0
-    stored = _number(connection, "SELECT sum(bytes) FROM shards")
-    leaks = _number(connection, "SELECT count(DISTINCT clip_id) FROM leaks_found")
-    figures = [
-        (f"{clips:,}", "clips listed"),
-        (f"{kept:,}", "in at least one collection"),
-        (seconds_text(3600 * hours), "of video kept"),
-        (bytes_text(stored), "in shards"),
-        (f"{leaks:,}", f"leaks found, {_number(connection, _LEAKS_LEFT):,} left in training"),
-    ]
-    if scores:
-        figures.append((share_text(scores.top1), f"top-1, chance {share_text(scores.chance)}"))
-    return figures
-
-
-_KEPT_HOURS = """
-    SELECT sum(duration_ms) / 3.6e6 FROM (
-        SELECT clip_id, max(duration_ms) AS duration_ms FROM media
-        WHERE status = 'ok' AND clip_id IN (SELECT clip_id FROM decisions WHERE keep) GROUP BY clip_id)
-"""
-
-
-def _compositions(connection: duckdb.DuckDBPyConnection, config: Config) -> list[tuple[str, str, list[Bar], Grid]]:
-    """For each collection: name, what it is, a bar for each split with a part for each source, and the table."""
-    colour = {source.name: i % SOURCE_COLOURS for i, source in enumerate(config.sources)}
-    rows = ask(connection, "SELECT collection, source, split, clips, hours, bytes FROM composition").rows
-    whole: dict[tuple[str, str], int] = {}
-    for collection, _, split, clips, *_ in rows:
-        whole[collection, split] = whole.get((collection, split), 0) + clips
-    widest = max(whole.values(), default=1)
-    found = []
-    for collection in config.collections:
-        own = [row[1:] for row in rows if row[0] == collection.name]
-        bars = [
-            Bar(
-                split,
-                f"{whole[collection.name, split]:,}",
-                tuple(
-                    (f"{row[0]}: {row[2]:,} clips", colour.get(row[0], 0), 100 * row[2] / widest)
-                    for row in own
-                    if row[1] == split
-                ),
-            )
-            for split in collection.splits
-            if (collection.name, split) in whole
-        ]
-        table = tuple((row[0], row[1], row[2], f"{row[3] or 0:.2f}", bytes_text(row[4])) for row in own)
-        grid = _grid(Rows(("source", "split", "clips", "hours", "in shards"), table))
-        kind = f"labelled by {collection.taxonomy}" if collection.taxonomy else "unlabelled"
-        found.append((collection.name, kind, bars, _numbers(grid, 3, 4)))
-    return found
-
-
-def _numbers(grid: Grid, *columns: int) -> Grid:
-    """The grid with these columns set as numbers, though they are texts by now."""
-    return Grid(grid.names, grid.rows, tuple(own or i in columns for i, own in enumerate(grid.numeric)))
-
-
-def _exclusions(connection: duckdb.DuckDBPyConnection, config: Config) -> list[tuple[str, Grid]]:
-    """For each collection, reasons down and sources across."""
-    rows = ask(connection, "SELECT collection, reason, source, sum(clips)::INTEGER FROM exclusions GROUP BY ALL").rows
-    found = []
-    for collection in config.collections:
-        counts = {(reason, source): clips for name, reason, source, clips in rows if name == collection.name}
-        sources = [s.name for s in config.sources if any(source == s.name for _, source in counts)]
-        lines = []
-        for reason, meaning in REASONS.items():
-            across = [counts.get((reason, source), 0) for source in sources]
-            if sum(across):
-                lines.append((reason, meaning.replace("`", ""), *(count or None for count in across), sum(across)))
-        found.append((collection.name, _grid(Rows(("reason", "meaning", *sources, "clips"), tuple(lines)))))
-    return found
-
-
-def _leaks(connection: duckdb.DuckDBPyConnection) -> Grid:
-    return _grid(ask(connection, _LEAKS))
-
-
 def _curve(stage: StageFacts) -> tuple[str, str, str, Markup]:
     """Name, kind of loss, how far it came, and chart of a stage's loss."""
     if isinstance(stage.spec.settings, PretrainSettings):
@@ -240,6 +111,8 @@ def _reconstructions(stage: StageFacts) -> Iterable[str]:
     if stage.picture is None or not isinstance(stage.spec.settings, PretrainSettings):
         return
     sheet = cv2.imread(str(stage.picture), cv2.IMREAD_COLOR)
+    if sheet is None:
+        raise ValueError(f"{stage.picture}: not a picture. Remove it to have a report without it.")
     height = 3 * (stage.spec.settings.loader.size + GAP_PX)
     for top in range(0, len(sheet), height):
         _, encoded = cv2.imencode(".png", np.ascontiguousarray(sheet[top : top + height - GAP_PX]))
@@ -267,7 +140,7 @@ def _stages(stages: Iterable[StageFacts]) -> Grid:
                 stage.spec.run_id,
             )
         )
-    return _numbers(_grid(Rows(names, tuple(rows))), 6, 7, 8)
+    return numbers(grid(Rows(names, tuple(rows))), 6, 7, 8)
 
 
 def _accuracy(scores: Scores) -> dict[str, Any]:
@@ -289,4 +162,4 @@ def _versions() -> Grid:
     packages = ("reelhouse", "torch", "av", "duckdb", "webdataset", "dagster")
     rows = [("python", platform.python_version()), *((name, version(name)) for name in packages)]
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    return _grid(Rows(("", ""), (*rows, ("platform", machine))))
+    return grid(Rows(("", ""), (*rows, ("platform", machine))))

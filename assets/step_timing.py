@@ -33,7 +33,7 @@ class StageCost:
     remark: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
     frames: Tensor
     class_ids: Tensor

@@ -2,17 +2,16 @@
 
 Started by the training assets, or by hand. Every rank runs it; rank 0 reports through Dagster Pipes, and writes
 ``metrics.jsonl``, TensorBoard events, pictures and at the end ``result.json`` into the run's folder. A run that was
-stopped goes on from its last checkpoint. INT and TERM end it after the present step, with a checkpoint.
+stopped goes on from its last checkpoint. INT, TERM, HUP and the end of whoever started it end it after the present
+step, with a checkpoint.
 """
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from dagster_pipes import PipesContext, open_dagster_pipes
 from torch.utils.tensorboard import SummaryWriter
 
+from assets.ending import hold, reasons_to_stop
 from assets.pictures import write_png
 from assets.stages import EvaluationSettings, PretrainSettings, RunSpec, SupervisedSettings, read_spec
 from loaders.evaluation_loader import EvaluationLoader
@@ -52,11 +52,13 @@ def main() -> int:
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank())
         torch.cuda.set_device(device)
-    stop = _stop_on_signal()
+    stop = reasons_to_stop()
     try:
         if dist.get_rank() > 0:
+            dist.barrier()
             return _run(spec, store, device, stop, lambda text: None)
-        with open_dagster_pipes() as pipes:
+        with open_dagster_pipes() as pipes, hold(store.runs / spec.run_id, stop, _sayer(pipes)):
+            dist.barrier()
             return _run(spec, store, device, stop, _sayer(pipes))
     finally:
         dist.destroy_process_group()
@@ -191,7 +193,7 @@ class Reporter:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resumed_step]
         replace_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
-        self.file = self.metrics.open("a")
+        self.file = self.metrics.open("a", buffering=1)  # line by line: a step that was saved is noted, killed or not
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         self.said = self.started = time.monotonic()
         self.first = resumed_step
@@ -211,7 +213,6 @@ class Reporter:
                 f"{progress.clips_per_s:.0f} clips/s  data_wait {progress.data_wait_share:.0%}  {left:.0f} s left"
             )
         if progress.checkpoint is not None:
-            self.file.flush()
             self.say(f"saved {progress.checkpoint.name}")
             if isinstance(self.settings, PretrainSettings):
                 self._draw(progress)
@@ -240,18 +241,6 @@ def _sayer(pipes: PipesContext) -> Say:
         pipes.log.info(text)
 
     return say
-
-
-def _stop_on_signal() -> Callable[[], bool]:
-    """Note INT and TERM instead of dying of them; the loop asks after each step."""
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    signal.signal(signal.SIGTERM, note)
-    return lambda: bool(asked)
 
 
 if __name__ == "__main__":

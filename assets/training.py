@@ -1,6 +1,7 @@
 """Assets from snapshots to scores: a stage is a ``torchrun`` process under Dagster Pipes, and a row in the ledger."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.ending import LAUNCHER
 from assets.metadata_baseline import metadata_baseline
 from assets.stages import EvaluationSettings, Recipe, RunSpec
 from warehouse.catalog.build import build_catalog
@@ -17,8 +19,10 @@ from warehouse.catalog.snapshots import current_snapshot
 from warehouse.config import Config
 from warehouse.store import Store
 
-TERMINATION_SECONDS = 300.0
-"""How long a cancelled stage may take to save: longer than a large checkpoint needs."""
+SAVE_SECONDS = 300
+"""How long the ranks of a cancelled stage may take to save: longer than a large checkpoint needs (torchrun's own: 30)."""
+TERMINATION_SECONDS = SAVE_SECONDS + 30.0
+"""How long torchrun may take to end after a cancel."""
 
 
 def training_assets(config: Config, recipe: Recipe) -> list[dg.AssetsDefinition]:
@@ -86,12 +90,18 @@ def _stage(context: dg.AssetExecutionContext, store: Store, recipe: Recipe, spec
     processes = 1 if isinstance(spec.settings, EvaluationSettings) else recipe.processes
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
+        *("--shutdown-timeout", str(SAVE_SECONDS)),
         *("-m", "assets.train", str(spec.write(folder, store.root))),
     ]
     client = dg.PipesSubprocessClient(termination_timeout_seconds=TERMINATION_SECONDS)
     (folder / "result.json").unlink(missing_ok=True)
     try:
-        client.run(context=context, command=command, cwd=str(Path(__file__).parent.parent))
+        client.run(
+            context=context,
+            command=command,
+            env={LAUNCHER: str(os.getpid())},
+            cwd=str(Path(__file__).parent.parent),
+        )
     finally:
         # Also when the run was cancelled: its checkpoint and its time belong in the ledger.
         if (folder / "result.json").exists():

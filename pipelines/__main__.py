@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.amounts import bytes_text, seconds_text
-from assets.stages import Recipe
-from pipelines.plan import TRIED, Plan, SourcePlan, make_plan
-from pipelines.presets import PRESETS
+from pipelines.plan import Plan, make_plan
+from pipelines.presets import recipe_of
+from pipelines.source_plan import TRIED, SourcePlan
 from pipelines.summary import print_summary
 from warehouse.catalog.build import CatalogError
 from warehouse.config import Config, ConfigError, load
@@ -46,23 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "plan":
             config = load(options.sources)
-            print_plan(config, make_plan(config, _recipe(config)))
+            print_plan(config, make_plan(config, recipe_of(config)))
         else:
             config = load(options.sources, check_files=False)
-            print_summary(config, _recipe(config))
+            print_summary(config, recipe_of(config))
     except (CatalogError, ConfigError, SourceError) as error:
         print(f"reelhouse: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _recipe(config: Config) -> Recipe:
-    if config.training.preset not in PRESETS:
-        raise ConfigError(
-            f"{config.path}: training.preset: there is no preset {config.training.preset!r}. "
-            f"There are: {', '.join(PRESETS)}"
-        )
-    return PRESETS[config.training.preset]()
 
 
 def print_plan(config: Config, plan: Plan) -> None:

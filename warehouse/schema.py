@@ -110,7 +110,7 @@ TABLES: tuple[Table, ...] = (
     Table("frame_hashes", "a sampled frame's perceptual hash", "source", ("clip_id", "source", "t_ms", "variant"), (
         CLIP, SOURCE,
         Column("t_ms", LONG, "time of the frame from the start of the file"),
-        Column("variant", TEXT, "`full` frame; `trimmed` of black bars; `mirrored` left to right (of the trimmed frame, if there are bars)"),
+        Column("variant", TEXT, "`full` frame, `trimmed` of black bars, or `mirrored` left to right"),
         Column("quality", REAL, "spread of grey levels (0 to 1): flat frames match anything and are left out"),
         *(Column(f"h{i}", HASH, f"bits {64 * i} to {64 * i + 63} of the 256-bit DCT hash") for i in range(4)),
     )),

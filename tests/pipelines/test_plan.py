@@ -10,14 +10,17 @@ from assets.stages import Recipe
 from assets.training import run_specs
 from model import checkpoint as checkpoints
 from pipelines.__main__ import main, print_plan
-from pipelines.plan import HASH_BYTES, SourcePlan, make_plan
+from pipelines.plan import make_plan
 from pipelines.presets import smoke
+from pipelines.source_plan import HASH_BYTES, SourcePlan
 from warehouse import steps
 from warehouse.catalog.build import build_catalog
 from warehouse.catalog.snapshots import take_snapshot
 from warehouse.config import Config, load
 from warehouse.corpus.encoding import write_video
 from warehouse.corpus.motions import MOTIONS, Scene, render
+from warehouse.probing import probe_sources
+from warehouse.shards.executing import execute_plans
 from warehouse.store import Store
 
 TOML = """
@@ -66,12 +69,12 @@ def run_data_steps(store: Store, config: Config) -> None:
     [source], [collection] = config.sources, config.collections
     steps.write_sources(store, config)
     steps.list_source(store, source)
-    steps.probe_source(store, config, source, silent)
+    probe_sources(store, config, [source], silent)
     steps.search_duplicates(store, config)
     steps.decide(store, config)
     steps.label(store, config)
     steps.plan_source(store, config, source)
-    steps.write_source_shards(store, config, source, silent)
+    execute_plans(store, config, [source], silent)
     take_snapshot(store, config, collection)
 
 
@@ -122,9 +125,15 @@ def test_plan_follows_the_work(config: Config, recipe: Recipe, capsys: pytest.Ca
     assert (plan.sources[0].to_probe, plan.sources[0].to_store) == (1, 1)
 
 
-def test_plan_knows_runs(config: Config, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_and_plan_know_runs(config: Config, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(config.data_root)
     run_data_steps(store, config)
+    build_catalog(store)
+    assert main(["summary", "--sources", str(config.path)]) == 0
+    printed = capsys.readouterr().out
+    assert "0 training clips repeat" in printed and "No report yet" in printed
+    assert printed.count("not run") == 4
+
     specs = run_specs(store, config, recipe)
     row = dict.fromkeys(("snapshot_id", "config"), "") | {"started": 0, "attempts": 1, "seconds": 61.0}
     for stage in ("pretrained", "evaluation"):
@@ -155,19 +164,9 @@ def test_commands_say_what_is_wrong(config: Config, capsys: pytest.CaptureFixtur
     sources = str(config.path)
     assert "no catalog yet" in fails("summary", "--sources", sources)
     config.path.write_text(TOML.replace('"smoke"', '"smke"'))
-    assert "no preset 'smke'" in fails("plan", "--sources", sources)
+    assert "'smke' is not a preset" in fails("plan", "--sources", sources)
     config.path.write_text(TOML.replace("stride = 2", "strde = 2"))
     assert "strde" in fails("plan", "--sources", sources)
     config.path.write_text(TOML)
     (config.path.parent / "own.csv").unlink()
     assert "own.csv" in fails("plan", "--sources", sources)
-
-
-def test_summary_of_data_without_training(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(config.data_root)
-    run_data_steps(store, config)
-    build_catalog(store)
-    assert main(["summary", "--sources", str(config.path)]) == 0
-    printed = capsys.readouterr().out
-    assert "0 training clips repeat" in printed and printed.count("not run") == 4
-    assert "No report yet" in printed

@@ -17,7 +17,9 @@ from warehouse.catalog.build import CatalogError, build_catalog, connect, view_d
 from warehouse.catalog.snapshots import SnapshotError, current_snapshot, open_snapshot, snapshot_hash, take_snapshot
 from warehouse.config import Config, load
 from warehouse.corpus.build import build
+from warehouse.probing import probe_sources
 from warehouse.schema import TABLES
+from warehouse.shards.executing import execute_plans
 from warehouse.shards.reader import read_sample
 from warehouse.store import Store
 
@@ -46,13 +48,13 @@ def materialise(config: Config) -> None:
     steps.write_sources(store, config)
     for source in config.sources:
         steps.list_source(store, source)
-        steps.probe_source(store, config, source, quiet)
+    probe_sources(store, config, config.sources, quiet)
     steps.search_duplicates(store, config)
     steps.decide(store, config)
     steps.label(store, config)
     for source in config.sources:
         steps.plan_source(store, config, source)
-        steps.write_source_shards(store, config, source, quiet)
+    execute_plans(store, config, config.sources, quiet)
     build_catalog(store)
 
 
@@ -76,9 +78,9 @@ def test_every_clip_is_accounted_for_and_nothing_leaks(store: Store) -> None:
 
 
 def test_a_decision_turned_over_shows_as_a_leak(config: Config, store: Store) -> None:
-    path = store.path("decisions")
+    path, leaked = store.path("decisions"), "duplicate_of_protected"
     whole = path.read_bytes()
-    turned = [row | {"keep": row["keep"] or row["reason"] == "duplicate_of_protected"} for row in store.rows("decisions")]
+    turned = [row | {"keep": row["keep"] or row["reason"] == leaked} for row in store.rows("decisions")]
     store.write("decisions", turned)
     try:
         build_catalog(store)
@@ -124,7 +126,7 @@ def test_only_a_changed_file_is_probed_again(config: Config, store: Store) -> No
     try:
         path.write_bytes(b"")
         steps.list_source(store, source)
-        result = steps.probe_source(store, config, source, quiet)
+        result = probe_sources(store, config, [source], quiet)[source.name]
         assert result.figures["probed"] == 1
         after = {row["clip_id"]: row for row in store.rows("media", source.name)}
         changed = [clip for clip in after if after[clip] != before[clip]]
@@ -133,7 +135,7 @@ def test_only_a_changed_file_is_probed_again(config: Config, store: Store) -> No
     finally:
         path.write_bytes(whole)
         steps.list_source(store, source)
-        steps.probe_source(store, config, source, quiet)
+        probe_sources(store, config, [source], quiet)
     assert {row["clip_id"] for row in store.rows("media", source.name) if row["status"] == "ok"} == {
         clip for clip, row in before.items() if row["status"] == "ok"
     }

@@ -1,0 +1,113 @@
+"""The step that reads every media file once: ``media`` and ``frame_hashes`` of one or more sources.
+
+Files that have not changed since they were probed are not read again. What has been probed is written every
+half minute, so that is all a kill can cost.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from warehouse.config import Config, Source
+from warehouse.curation import probe
+from warehouse.engine import Failure, map_unordered
+from warehouse.step_result import Progress, StepResult
+from warehouse.store import Store, fingerprint
+
+PROBE_VERSION = 1
+"""Raise it when probing or hashing gives other results: every file is probed again."""
+UNIT_CLIPS = 16
+SECONDS_A_CLIP = 60.0
+FLUSH_SECONDS = 30.0
+
+Item = tuple[str, str, str]
+"""Clip id, source and absolute path."""
+
+
+def probe_sources(
+    store: Store, config: Config, sources: Sequence[Source], progress: Progress
+) -> dict[str, StepResult]:
+    """Probe and hash the files of these sources that are new or changed; write their tables. Results by source.
+
+    A file is decoded once for both tables. One that kills or hangs the decoder is quarantined, and the rest goes on.
+    """
+    states = {source.name: _SourceProbe(store, source) for source in sources}
+    done = sum(len(state.media) for state in states.values())
+    total = done + sum(len(state.todo) for state in states.values())
+    units = (unit for state in states.values() for unit in state.units())
+    flushed = time.monotonic()
+    for _, results in map_unordered(probe.probe_unit, units, workers=config.workers, timeout_s=SECONDS_A_CLIP):
+        for result in results:
+            if isinstance(result, Failure):
+                row = probe.failed_row(result.item, result.error_class, result.detail)
+                states[row["source"]].add(row, [])
+            else:
+                states[result[0]["source"]].add(*result)
+        done += len(results)
+        progress(done, total)
+        if time.monotonic() - flushed > FLUSH_SECONDS:
+            for state in states.values():
+                state.flush()
+            flushed = time.monotonic()
+    return {name: state.finish() for name, state in states.items()}
+
+
+class _SourceProbe:
+    """What is known of one source's files, and which of them are still to be probed."""
+
+    def __init__(self, store: Store, source: Source) -> None:
+        self.store, self.source = store, source
+        self.version = fingerprint(PROBE_VERSION)
+        files = store.rows("files", source.name)
+        listed = {row["clip_id"]: (row["bytes"], row["modified_ns"]) for row in files}
+        hashed = store.is_current("frame_hashes", source.name, self.version)
+        known = store.rows("media", source.name) if hashed else []
+        self.media = {
+            row["clip_id"]: row for row in known if listed.get(row["clip_id"]) == (row["bytes"], row["modified_ns"])
+        }
+        hashes = store.read("frame_hashes", source.name)
+        self.hashes = hashes.filter(pc.is_in(hashes["clip_id"], value_set=pa.array(list(self.media), pa.string())))
+        self.todo = {row["clip_id"]: row for row in files if row["clip_id"] not in self.media}
+        self.complete = (
+            not self.todo and len(known) == len(self.media) and store.is_current("media", source.name, self.version)
+        )
+        self.fresh: list[dict[str, Any]] = []
+        self.unwritten = 0
+
+    def units(self) -> Iterator[list[Item]]:
+        """The files to be probed, a few at a time."""
+        root, name = self.source.media_root, self.source.name
+        items = [(clip_id, name, str(root / row["path"])) for clip_id, row in self.todo.items()]
+        for start in range(0, len(items), UNIT_CLIPS):
+            yield items[start : start + UNIT_CLIPS]
+
+    def add(self, row: dict[str, Any], hashes: list[dict[str, Any]]) -> None:
+        """Take a file's rows."""
+        listed = self.todo[row["clip_id"]]
+        self.media[row["clip_id"]] = row | {"bytes": listed["bytes"], "modified_ns": listed["modified_ns"]}
+        self.fresh += hashes
+        self.unwritten += 1
+
+    def flush(self, fingerprint: str = "") -> None:
+        """Write both tables if there is news, hashes first: a row of ``media`` promises that its hashes are there."""
+        if not self.unwritten and not fingerprint:
+            return
+        added = pa.Table.from_pylist(self.fresh, schema=self.hashes.schema)
+        order = [("clip_id", "ascending"), ("variant", "ascending"), ("t_ms", "ascending")]
+        self.hashes = pa.concat_tables([self.hashes, added]).sort_by(order)
+        self.fresh, self.unwritten = [], 0
+        self.store.write("frame_hashes", self.hashes, self.source.name, self.version)
+        self.store.write("media", [self.media[clip] for clip in sorted(self.media)], self.source.name, fingerprint)
+
+    def finish(self) -> StepResult:
+        """Write what is left and say what was found."""
+        if not self.complete:
+            self.flush(self.version)
+        statuses = dict.fromkeys(("ok", "missing", "quarantined"), 0)
+        for row in self.media.values():
+            statuses[row["status"]] += 1
+        rows = {"media": len(self.media), "frame_hashes": self.hashes.num_rows}
+        return StepResult(rows, skipped=self.complete, figures={"probed": len(self.todo), **statuses})

@@ -97,10 +97,11 @@ def _fit(
         f"{spec.stage}: {len(samples)} training clips of snapshot {spec.snapshot_id}, {settings.fit.steps} steps on "
         f"{ranks} × {device.type}" + (f", going on after step {resume.step}" if resume else "")
     )
-    if isinstance(settings, PretrainSettings):
-        objective = _pretraining(settings)
-    else:
-        objective = _classification(spec, settings, store, say)
+    objective = (
+        _pretraining(settings)
+        if isinstance(settings, PretrainSettings)
+        else _classification(spec, settings, store, say)
+    )
     start = Cursor(**resume.cursor(rank, ranks)) if resume else Cursor()
     with ClipLoader(samples, settings.loader, rank, ranks, start) as batches:
         reporter = None

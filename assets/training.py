@@ -20,7 +20,7 @@ from warehouse.config import Config
 from warehouse.store import Store
 
 SAVE_SECONDS = 300
-"""How long the ranks of a cancelled stage may take to save: longer than a large checkpoint needs (torchrun's own: 30)."""
+"""How long the ranks of a cancelled stage may take to save (torchrun would kill them after 30)."""
 TERMINATION_SECONDS = SAVE_SECONDS + 30.0
 """How long torchrun may take to end after a cancel."""
 

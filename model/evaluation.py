@@ -17,9 +17,20 @@ from model.objectives import mixed_precision
 class ViewBatch(Protocol):
     """A batch whose rows are views. Views of a clip follow one another, also across batches."""
 
-    frames: Tensor
-    class_ids: Tensor
-    clip_ids: tuple[str, ...]
+    @property
+    def frames(self) -> Tensor:
+        """uint8 (B, T, H, W, 3), RGB."""
+        ...
+
+    @property
+    def class_ids(self) -> Tensor:
+        """int64 (B,)."""
+        ...
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """One for each row."""
+        ...
 
 
 @dataclass(frozen=True)

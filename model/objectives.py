@@ -21,10 +21,15 @@ from model.pretrainer import Pretrainer, reconstruction_loss
 class ClipBatch(Protocol):
     """What a stage reads of a batch."""
 
-    frames: Tensor
-    """uint8 (B, T, H, W, 3), RGB."""
-    class_ids: Tensor
-    """int64 (B,); -1 for unlabelled."""
+    @property
+    def frames(self) -> Tensor:
+        """uint8 (B, T, H, W, 3), RGB."""
+        ...
+
+    @property
+    def class_ids(self) -> Tensor:
+        """int64 (B,); -1 for unlabelled."""
+        ...
 
 
 @dataclass(frozen=True)

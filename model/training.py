@@ -66,11 +66,25 @@ class NonFiniteLoss(RuntimeError):
 class TrainingBatch(Protocol):
     """A batch as the loop takes it (``loaders.batch.Batch`` is one)."""
 
-    frames: Tensor
-    class_ids: Tensor
-    cursor: Any
-    """Frozen dataclass of ints: where the stream goes on after this batch."""
-    data_wait_s: float
+    @property
+    def frames(self) -> Tensor:
+        """uint8 (B, T, H, W, 3), RGB."""
+        ...
+
+    @property
+    def class_ids(self) -> Tensor:
+        """int64 (B,); -1 for unlabelled."""
+        ...
+
+    @property
+    def cursor(self) -> Any:
+        """Frozen dataclass of ints: where the stream goes on after this batch."""
+        ...
+
+    @property
+    def data_wait_s(self) -> float:
+        """Seconds that the loop waited for this batch."""
+        ...
 
 
 def fit(

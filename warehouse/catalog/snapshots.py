@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -159,4 +159,5 @@ def open_snapshot(store: Store, snapshot_id: str, split: str) -> list[Sample]:
     lost = [row[0] for row in rows if row[6] is None]
     if lost:
         raise SnapshotError(f"snapshot {snapshot_id}: {len(lost)} clips are in no shard, the first is {lost[0]}")
-    return [Sample(*row[:6], store.root / row[6], *row[7:]) for row in rows]
+    names = [field.name for field in fields(Sample)]
+    return [Sample(**(dict(zip(names, row, strict=True)) | {"shard": store.root / row[6]})) for row in rows]

@@ -85,7 +85,7 @@ def _write(plan: ShardPlan) -> dict[str, Any]:
 
     plan.tar.parent.mkdir(parents=True, exist_ok=True)
     temporary = plan.tar.with_name(f"{plan.shard}.{os.getpid()}.tmp")
-    samples = []
+    samples: list[dict[str, Any]] = []
     with temporary.open("wb") as file:
         # Fixed owner, mode and time: equal content gives an equal tar.
         tar = TarWriter(file, user="reelhouse", group="reelhouse", mode=0o444, mtime=0.0)

@@ -18,7 +18,7 @@ from model.sizes import Size
 CPU_WEIGHTS = 100_000_000
 """Larger models are not tried on a CPU: one clip would take minutes."""
 PATIENCE_S = 6.0
-"""A trial of whole batches that would take longer is made with one row and scaled."""
+"""A trial of whole batches that would take longer is made with fewer rows and scaled."""
 STEPS = 2
 CHECKPOINT_BYTES = 16
 """A weight in a checkpoint: float32 for the weight, twice for Adam, and once more in ``weights.pt``."""
@@ -53,9 +53,10 @@ def stage_cost(settings: Settings, size: Size, classes: int, device: torch.devic
     try:
         step = _step(settings, size, classes, device)
         one_s = _seconds(step, _batch(settings, 1), 1, device)
-        if one_s * rows * (STEPS + 1) > PATIENCE_S and device.type == "cpu":
-            return StageCost(one_s * rows, saved, f"one of {rows} rows tried")
-        return StageCost(_seconds(step, _batch(settings, rows), STEPS, device), saved)
+        # A single row says little of a batch, which takes a fraction of the time for each: as many as patience allows.
+        tried = rows if device.type != "cpu" else max(1, min(rows, int(PATIENCE_S / (one_s * (STEPS + 1)))))
+        step_s = _seconds(step, _batch(settings, tried), STEPS, device) * rows / tried
+        return StageCost(step_s, saved, "" if tried == rows else f"{tried} of {rows} rows tried")
     except torch.OutOfMemoryError:
         return StageCost(None, saved, f"out of memory with {rows} rows on one {device.type} device, unsharded")
 

@@ -99,7 +99,8 @@ def _stage(context: dg.AssetExecutionContext, store: Store, recipe: Recipe, spec
         client.run(
             context=context,
             command=command,
-            env={LAUNCHER: str(os.getpid())},
+            # Threads that wait must sleep: spinning, they take the cores from the loader's workers that they wait for.
+            env={LAUNCHER: str(os.getpid()), "OMP_WAIT_POLICY": "PASSIVE"},
             cwd=str(Path(__file__).parent.parent),
         )
     finally:

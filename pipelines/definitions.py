@@ -9,11 +9,15 @@ from assets.report import report_assets
 from assets.stages import Recipe
 from assets.training import training_assets
 from pipelines.presets import recipe_of
-from warehouse.config import Config, load
+from warehouse.config import Config, ConfigError, load
 
 
 def build_definitions(config: Config, recipe: Recipe) -> dg.Definitions:
-    """Definitions for a configuration, trained by a recipe."""
+    """Definitions for a configuration, trained by a recipe.
+
+    Raises:
+        ConfigError: a collection has the name of another asset.
+    """
     names = [source.name for source in config.sources]
     full_run = dg.define_asset_job(
         "full_run",
@@ -22,13 +26,14 @@ def build_definitions(config: Config, recipe: Recipe) -> dg.Definitions:
         # `dagster job execute` names no partition: these tags make it run and record every source.
         tags={"dagster/asset_partition_range_start": names[0], "dagster/asset_partition_range_end": names[-1]},
     )
+    fixed = [*data_assets(config), *training_assets(config, recipe), *report_assets(config, recipe)]
+    taken = {key.to_user_string() for asset in fixed for key in asset.keys} | {"catalog"}
+    names_in_use = [c.name for c in config.collections if c.name in taken]
+    clashes = [f"collections.{name}: an asset has this name. Choose another" for name in names_in_use]
+    if clashes:
+        raise ConfigError(config.path, clashes)
     return dg.Definitions(
-        assets=[
-            *data_assets(config),
-            *collection_assets(config),
-            *training_assets(config, recipe),
-            *report_assets(config, recipe),
-        ],
+        assets=[*fixed, *collection_assets(config)],
         asset_checks=blocking_checks(config),
         jobs=[full_run],
         # Steps run one after the other in one process: the work inside a step is spread over worker processes already,

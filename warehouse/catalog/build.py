@@ -28,7 +28,8 @@ def build_catalog(store: Store) -> dict[str, int]:
     store.root.mkdir(parents=True, exist_ok=True)
     temporary = store.catalog.with_name(f"{store.catalog.name}.{os.getpid()}.tmp")
     with _turn(store.root / "catalog.lock"):
-        temporary.unlink(missing_ok=True)
+        for leftover in store.root.glob(f"{store.catalog.name}.*.tmp*"):  # of builders that were killed
+            leftover.unlink()
         with duckdb.connect(str(temporary)) as connection:
             counts = {table.name: _load(connection, store, table) for table in TABLES}
             _run(connection, VIEWS.read_text())

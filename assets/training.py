@@ -104,10 +104,13 @@ def _stage(context: dg.AssetExecutionContext, store: Store, recipe: Recipe, spec
             cwd=str(Path(__file__).parent.parent),
         )
     finally:
-        # Also when the run was cancelled: its checkpoint and its time belong in the ledger.
+        # Also when the run was cancelled or failed: its checkpoint and its time belong in the ledger.
         if (folder / "result.json").exists():
             _finish(store, spec, _result(folder))
-            build_catalog(store)
+        else:
+            [row] = store.rows("runs", spec.run_id)
+            store.write("runs", [row | {"status": "failed", "finished": datetime.now(UTC)}], spec.run_id)
+        build_catalog(store)
     return _materialized(spec, _result(folder), skipped=False)
 
 

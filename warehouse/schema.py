@@ -192,7 +192,7 @@ TABLES: tuple[Table, ...] = (
         SNAPSHOT,
         Column("parent", TEXT, "checkpoint that it started from", nullable=True),
         Column("config", TEXT, "configuration as JSON"),
-        Column("status", TEXT, "running, finished or cancelled"),
+        Column("status", TEXT, "running, finished, cancelled or failed; after a kill running, until it is resumed"),
         Column("started", TIME, "first start"),
         Column("finished", TIME, "end of the last attempt", nullable=True),
         Column("attempts", INT, "starts: above 1 it was resumed"),

@@ -1,7 +1,7 @@
 # Everything that a person types. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
-CLIPS := 400
+CLIPS := 1600
 
 # One folder for all of Dagster's state, wherever a command is started from.
 export DAGSTER_HOME := $(CURDIR)/.dagster

@@ -56,7 +56,8 @@ def test_schedule() -> None:
 
 def test_rates_scale_with_batch_and_layer() -> None:
     assert scaled_rate(6e-4, 2048) == pytest.approx(4.8e-3)
-    model = Classifier(ClassifierConfig(SIZES["tiny"], 16, 48, ("a", "b")))
-    optimizer = build_optimizer(model, 4, OptimConfig(1.0, 0, layer_decay=0.5))
+    size = SIZES["tiny"]
+    model = Classifier(ClassifierConfig(size, 16, 48, ("a", "b")))
+    optimizer = build_optimizer(model, size.depth, OptimConfig(1.0, 0, layer_decay=0.5))
     set_rate(optimizer, 0.2)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.2 * 0.5**i for i in range(6)}
+    assert {group["lr"] for group in optimizer.param_groups} == {0.2 * 0.5**i for i in range(size.depth + 2)}

@@ -24,7 +24,7 @@ from warehouse.corpus.motions import render
 from warehouse.corpus.plants import Plan, Truth, plan
 from warehouse.store import replace_file
 
-VERSION = 1  # counts up when the same arguments come to mean other bytes
+VERSION = 2  # counts up when the same arguments come to mean other bytes
 MARKER, UNFINISHED = "corpus.json", "corpus.unfinished.json"
 _SCRATCH = ".partial"
 

@@ -32,8 +32,10 @@ MOTIONS: tuple[str, ...] = tuple(VELOCITIES)
 
 _CELLS = 32  # grid cells along a tile, which repeats
 _CELL_PIXELS = 8  # tile pixels to a cell; a wave is about two cells long
-_LONGEST, _SHORTEST = 1.0, -4.0  # log2 of the longest and shortest wave on the screen, in units of the frame's size
-_SLOWEST, _FASTEST = 0.012, 0.024  # sizes of the frame that a drift covers from one frame to the next
+# What a small model can learn in minutes on a CPU. Waves have to be longer than a patch (a sixth of the frame) to be
+# predicted from their surroundings, and short enough that a drift of four frames is a good part of one to be seen.
+_LONGEST, _SHORTEST = 0.5, -2.6  # log2 of the longest and shortest wave on the screen, in units of the frame's size
+_SLOWEST, _FASTEST = 0.015, 0.025  # sizes of the frame that a drift covers from one frame to the next
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _levels(octave: float) -> Iterator[tuple[int, float]]:
         ramp = min(1.0, _LONGEST - wave, wave - _SHORTEST)
         if ramp > 0:
             # Longer waves are stronger, as in photographs: perceptual hashes see them, and so do small frames.
-            yield level, math.sin(ramp * math.pi / 2) * 2.0 ** (0.4 * wave)
+            yield level, math.sin(ramp * math.pi / 2) * 2.0 ** (0.5 * wave)
 
 
 def _screen_to_tile(

@@ -101,19 +101,18 @@ _HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate
 
 def progress_log(context: dg.AssetExecutionContext, what: str, unit: str) -> Callable[[int, int], None]:
     """A callback that writes done, total, rate and time left to the run log every few seconds."""
-    started = time.monotonic()
-    first: list[int] = []
-    logged = started
+    started = logged = time.monotonic()
+    before: int | None = None
 
     def progress(done: int, total: int) -> None:
-        nonlocal logged
+        nonlocal logged, before
+        if before is None:
+            before = done
         now = time.monotonic()
-        if not first:
-            first.append(done - 1)
-        if now - logged < PROGRESS_SECONDS and done < total:
+        if done == before or (now - logged < PROGRESS_SECONDS and done < total):
             return
-        rate = (done - first[0]) / max(now - started, 1e-9)
         logged = now
+        rate = (done - before) / (now - started)
         context.log.info(f"{what}: {done}/{total} {unit}, {rate:.1f} a second, {(total - done) / rate:.0f} s left")
 
     return progress

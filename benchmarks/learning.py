@@ -11,8 +11,8 @@ labelled batches in the same order with the same optimiser; only where the weigh
 - ``scratch, longer``: the same with as many steps as pre-training and fine-tuning have together.
 
 The recipe (``Schedule``) was chosen beforehand on clips rendered from other seeds, and is the same for all arms of the
-ViT; there, training from scratch was tried at three rates (5e-4, 1.5e-3 and 4e-3), one seed each. The held-out clips are scored once by each
-trained model, and nothing is chosen by them.
+ViT; there, training from scratch was tried at three rates (5e-4, 1.5e-3 and 4e-3), one seed each. The held-out clips
+are scored once by each trained model, and nothing is chosen by them.
 """
 
 import argparse

@@ -38,6 +38,7 @@ def probe_sources(
     done = sum(len(state.media) for state in states.values())
     total = done + sum(len(state.todo) for state in states.values())
     units = (unit for state in states.values() for unit in state.units())
+    progress(done, total)
     flushed = time.monotonic()
     for _, results in map_unordered(probe.probe_unit, units, workers=config.workers, timeout_s=SECONDS_A_CLIP):
         for result in results:

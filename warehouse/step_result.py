@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total) clips while a step runs."""
+"""Called with (done, total) clips: once before a step's work begins, and while it goes on."""
 
 
 @dataclass(frozen=True)

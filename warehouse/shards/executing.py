@@ -35,6 +35,7 @@ def execute_plans(
     todo.sort(key=lambda plan: (-len(plan.members), plan.shard))
     seconds = SECONDS_A_CLIP * max((len(plan.members) for plan in todo), default=1)
     units = [[plan] for plan in todo]
+    progress(sum(len(content["samples"]) for content in finished.values()), total)
     for _, [result] in map_unordered(write_shards, units, workers=config.workers, timeout_s=seconds):
         if isinstance(result, Failure):
             raise RuntimeError(

@@ -3,10 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from assets.stages import Recipe
+from assets.stages import PretrainSettings, Recipe, SupervisedSettings
 from assets.training import run_specs
 from model import checkpoint as checkpoints
 from pipelines.__main__ import main, print_plan
@@ -47,6 +48,7 @@ licence = "ours"
 """
 SPLITS = {"a": "train", "b": "train", "c": "val"}
 FPS, FRAMES = 12, 18
+TrainedSettings = TypeVar("TrainedSettings", PretrainSettings, SupervisedSettings)
 
 
 def silent(done: int, total: int) -> None:
@@ -87,14 +89,21 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    """The smoke recipe with batches of one clip: its stages are tried in a moment."""
+    """The smoke recipe, its stages of a known length and with batches of one clip, to be tried in a moment."""
     whole = smoke()
-    one = {
-        name: replace(settings, loader=replace(settings.loader, clips_per_batch=1))
-        for name in ("pretrained", "post_pretrained", "finetuned", "evaluation")
-        if (settings := getattr(whole, name))
-    }
-    return replace(whole, **one)
+    assert whole.post_pretrained
+    return replace(
+        whole,
+        pretrained=_short(whole.pretrained, 200),
+        post_pretrained=_short(whole.post_pretrained, 200),
+        finetuned=_short(whole.finetuned, 80),
+        evaluation=replace(whole.evaluation, loader=replace(whole.evaluation.loader, clips_per_batch=1)),
+    )
+
+
+def _short(settings: TrainedSettings, steps: int) -> TrainedSettings:
+    loader, fit = replace(settings.loader, clips_per_batch=1), replace(settings.fit, steps=steps)
+    return replace(settings, loader=loader, fit=fit)
 
 
 def test_plan_follows_the_work(config: Config, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,3 +250,15 @@ def test_tables_explains_each_table_view_and_column(config: Config, capsys: pyte
 def test_asking_before_there_is_a_catalog_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="full_run"):
         connect(Store(tmp_path))
+
+
+def test_a_catalog_that_cannot_be_opened_is_built_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    build_catalog(store)
+    damaged = bytearray(store.catalog.read_bytes())
+    damaged[12] += 1  # in the storage version
+    store.catalog.write_bytes(damaged)
+    with pytest.raises(CatalogError, match=r"materialise `catalog`"):
+        connect(store)
+    build_catalog(store)
+    connect(store).close()

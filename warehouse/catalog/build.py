@@ -44,11 +44,17 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
     """A read-only connection to the catalog as it is now.
 
     Raises:
-        CatalogError: there is no catalog yet.
+        CatalogError: there is no catalog yet, or this DuckDB cannot open it.
     """
     if not store.catalog.exists():
         raise CatalogError(f"{store.catalog}: no catalog yet. Materialise `catalog`, or run the job `full_run`.")
-    return duckdb.connect(str(store.catalog), read_only=True)
+    try:
+        return duckdb.connect(str(store.catalog), read_only=True)
+    except duckdb.IOException as error:
+        raise CatalogError(
+            f"{store.catalog}: DuckDB {duckdb.__version__} cannot open it. It is built from the Parquet files: "
+            f"materialise `catalog` to build it anew.\n{error}"
+        ) from error
 
 
 def view_docs() -> dict[str, str]:
@@ -85,7 +91,7 @@ def _load(connection: duckdb.DuckDBPyConnection, store: Store, table: Table) -> 
 
 
 def _run(connection: duckdb.DuckDBPyConnection, statement: str) -> list[tuple[Any, ...]]:
-    """Execute and fetch all: with a result not fetched to its end, DuckDB 2 refuses to register or close."""
+    """Execute and fetch all: with a result not fetched to its end, DuckDB 2.0 refuses to register or close."""
     return connection.execute(statement).fetchall()
 
 

@@ -75,7 +75,7 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
     console.print(table)
     console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from warehouse.config import Source, load
 from warehouse.sources import Listing, SourceError, clip_id, read_source
+from warehouse.sources.listing import Media
 from warehouse.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -77,10 +78,9 @@ def test_kinetics_lists_clips_of_all_splits_in_the_order_of_the_files(tmp_path: 
     assert [(c["native_id"], c["start_ms"], c["end_ms"]) for c in listing.clips] == [
         (ID(1), 5000, 15000), (ID(0), 0, 10000), (ID(2), 100000, 110000),
     ]  # fmt: skip
-    assert listing.files[0] == {
-        "clip_id": clip_id("youtube", ID(1), 5000, 15000), "source": "one", "path": f"{ID(1)}_000005_000015.mp4",
-        "bytes": 5, "modified_ns": file.stat().st_mtime_ns,
-    }  # fmt: skip
+    media = Media(f"{ID(1)}_000005_000015.mp4", 5, file.stat().st_mtime_ns)
+    identity = {"clip_id": clip_id("youtube", ID(1), 5000, 15000), "source": "one"}
+    assert listing.files[0] == identity | asdict(media)
     # A file that is absent is a row all the same.
     assert (listing.files[1]["path"], listing.files[1]["bytes"]) == (f"{ID(0)}_000000_000010.mp4", None)
     assert listing.rejects == []

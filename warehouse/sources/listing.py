@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,21 @@ class Listing:
 
 @dataclass(frozen=True)
 class Media:
-    """A media file: path relative to the media root, size and modification time (``None``: the file is missing)."""
+    """A media file, or the part of one that is a clip: a row of ``files`` without its key.
+
+    ``bytes`` and ``modified_ns`` are ``None`` if the file is missing; of a folder of frames ``bytes`` is their sum and
+    ``modified_ns`` the latest.
+    """
 
     path: str
     bytes: int | None
     modified_ns: int | None
+    member: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    frame_rate: float | None = None
+    first_frame: int | None = None
+    frame_count: int | None = None
 
 
 def clip_id(namespace: str, native_id: str, start_ms: int | None, end_ms: int | None) -> str:
@@ -98,13 +108,7 @@ class Intake:
                 "start_ms": start_ms,
                 "end_ms": end_ms,
             })
-            self.listing.files.append({
-                "clip_id": identity,
-                "source": self.source.name,
-                "path": media.path,
-                "bytes": media.bytes,
-                "modified_ns": media.modified_ns,
-            })
+            self.listing.files.append({"clip_id": identity, "source": self.source.name} | asdict(media))
         splits[split] = f"{file.name}, row {row}"
         self.listing.memberships.append({
             "clip_id": identity,

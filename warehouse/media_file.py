@@ -1,0 +1,30 @@
+"""The seam between sources, which list media, and whatever opens them: probing, hashing and encoding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """Where a clip's video lies: a whole file, a member of a tar, an interval of a longer video, or a folder of frames.
+
+    Attributes:
+        path: absolute path of the video, the tar archive or the folder of frames.
+        member, from_ms, to_ms, frame_rate, first_frame, frame_count: as in the table ``files``.
+    """
+
+    path: str
+    member: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    frame_rate: float | None = None
+    first_frame: int | None = None
+    frame_count: int | None = None
+
+
+def media_file(media_root: Path, row: Mapping[str, Any]) -> MediaFile:
+    """The media file of a row of ``files``."""
+    keys = ("member", "from_ms", "to_ms", "frame_rate", "first_frame", "frame_count")
+    return MediaFile(str(media_root / row["path"]), **{key: row[key] for key in keys})

@@ -1,6 +1,7 @@
 """Blocking checks: what must hold before anything downstream may run."""
 
 import tarfile
+from collections.abc import Sequence
 
 import dagster as dg
 import duckdb
@@ -68,11 +69,29 @@ def blocking_checks(config: Config) -> list[dg.AssetChecksDefinition]:
         """No training clip of any collection repeats a validation or test clip, by id or by content."""
         with connect(store) as connection:
             left = connection.execute("SELECT count(*) FROM leaks").fetchone()
-            found = connection.execute("SELECT count(DISTINCT clip_id) FROM leaks_found").fetchone()
-        counts = {"leaks": int(left[0]) if left else 0, "leaks found and removed": int(found[0]) if found else 0}
-        return dg.AssetCheckResult(passed=counts["leaks"] == 0, metadata=counts)
+            outcomes = connection.execute(
+                "SELECT collection, protected_source || ' ' || protected_split, outcome, count(DISTINCT clip_id) "
+                "FROM leaks_found GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+            rules = connection.execute("SELECT * FROM leakage_rules").fetchall()
+        leaks = int(left[0]) if left else 0
+        return dg.AssetCheckResult(
+            passed=leaks == 0,
+            metadata={
+                "leaks": leaks,
+                "leaks found": _table(("collection", "evaluation set", "outcome", "training clips"), outcomes),
+                "videos left by either rule": _table(
+                    ("collection", "rule", "in force", "train", "val", "test"), rules
+                ),
+            },
+        )
 
     return [all_sources_present, tars_equal_rows, every_clip_accounted_for, no_leaks]
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    lines = [names, ["---"] * len(names), *([("" if value is None else value) for value in row] for row in rows)]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
 
 
 def _places(connection: duckdb.DuckDBPyConnection, config: Config, collection: str) -> int:

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from warehouse import config as configuration
 from warehouse import steps
+from warehouse.catalog.presence import presence
 from warehouse.config import Config, Source
 from warehouse.probing import probe_sources
 from warehouse.shards.executing import execute_plans
-from warehouse.step_result import StepResult
+from warehouse.step_result import Progress, StepResult
 from warehouse.store import Store
 
 PROGRESS_SECONDS = 5.0
@@ -39,6 +42,8 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
         """What a source's annotations list: `clips`, `memberships`, `files`, and `rejects` for rows that are wrong."""
         for source in chosen(context):
             _record(context, "clips", source.name, steps.list_source(store, source))
+            shown = dg.MetadataValue.md(presence_table(presence(store, source.name)))
+            context.add_asset_metadata({"presence": shown}, asset_key="clips", partition_key=source.name)
 
     @dg.multi_asset(
         name="probe",
@@ -50,7 +55,7 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
         backfill_policy=one_run,
     )
     def probe(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        results = probe_sources(store, config, chosen(context), progress_log(context, "probe", "clips"))
+        results = probe_sources(store, config, chosen(context), progress_log(context, "probe"))
         for asset in ("media", "frame_hashes"):
             for name, result in results.items():
                 _record(context, asset, name, result)
@@ -85,7 +90,7 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     )
     def shards(context: dg.AssetExecutionContext) -> None:
         """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
-        results = execute_plans(store, config, chosen(context), progress_log(context, "shards", "clips"))
+        results = execute_plans(store, config, chosen(context), progress_log(context, "shards"))
         for name, result in results.items():
             _record(context, "shards", name, result)
 
@@ -99,23 +104,49 @@ _MEDIA = (
 _HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate search compares."
 
 
-def progress_log(context: dg.AssetExecutionContext, what: str, unit: str) -> Callable[[int, int], None]:
-    """A callback that writes done, total, rate and time left to the run log every few seconds."""
-    started = logged = time.monotonic()
-    before: int | None = None
+def progress_log(context: dg.AssetExecutionContext, what: str) -> Callable[[Progress], None]:
+    """A callback that writes to the run log, every few seconds and at a source's end, how far each source is."""
+    heard = time.monotonic()
+    clocks: dict[str, _Clock] = {}
 
-    def progress(done: int, total: int) -> None:
-        nonlocal logged, before
-        if before is None:
-            before = done
-        now = time.monotonic()
-        if done == before or (now - logged < PROGRESS_SECONDS and done < total):
+    def report(progress: Progress) -> None:
+        nonlocal heard
+        now, before = time.monotonic(), heard
+        heard = now
+        clock = clocks.setdefault(progress.source, _Clock(progress.done))
+        if progress.done == clock.done_before:
             return
-        logged = now
-        rate = (done - before) / (now - started)
-        context.log.info(f"{what}: {done}/{total} {unit}, {rate:.1f} a second, {(total - done) / rate:.0f} s left")
+        if clock.started is None:  # sources are worked on in turn: its work began at the last report of any
+            clock.started = clock.logged = before
+        if now - clock.logged < PROGRESS_SECONDS and progress.done < progress.total:
+            return
+        clock.logged = now
+        rate = (progress.done - clock.done_before) / max(now - clock.started, 1e-3)
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        left = (progress.total - progress.done) / rate
+        context.log.info(
+            f"{what} {progress.source}: {progress.done}/{progress.total} clips{failed}, "
+            f"{rate:.1f} clips/s, {left:.0f} s left"
+        )
 
-    return progress
+    return report
+
+
+@dataclass
+class _Clock:
+    """When work on a source began (None: not yet) and was last told of, and what was done before."""
+
+    done_before: int
+    started: float | None = None
+    logged: float = 0.0
+
+
+def presence_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of the view ``presence``: listed against present, by split."""
+    columns = ("split", "listed", "present", "missing", "rejected", "share_present")
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    lines += [["" if row[name] is None else str(row[name]) for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _facts(result: StepResult) -> Iterator[tuple[str, int | float | str | bool]]:

@@ -16,13 +16,17 @@ def report_assets(config: Config, recipe: Recipe) -> list[dg.AssetsDefinition]:
 
     @dg.asset(group_name="training", kinds={"html"}, deps=["evaluation"])
     def report() -> dg.MaterializeResult:
-        """`report.html`: composition, exclusions, loss curves, reconstructions, and accuracy beside chance."""
+        """`report.html`: composition, exclusions, losses, reconstructions, accuracy; `leaks.html`: leaks in pairs."""
         path = build_report(store, config, recipe)
         scores = [found for stage in stage_facts(store, config, recipe) if (found := scores_of(store, stage))]
         lines = ["| accuracy | |", "|---|---:|"]
         lines += [f"| {name} | {share_text(value)} |" for score in scores for name, value in score.figures]
         return dg.MaterializeResult(
-            metadata={"path": dg.MetadataValue.path(path), "accuracy": dg.MetadataValue.md("\n".join(lines))}
+            metadata={
+                "path": dg.MetadataValue.path(path),
+                "leaks": dg.MetadataValue.path(path.with_name("leaks.html")),
+                "accuracy": dg.MetadataValue.md("\n".join(lines)),
+            }
         )
 
     return [report]

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from assets.amounts import seconds_text, share_text
 from assets.report_charts import confusion_chart, loss_chart
 from assets.report_facts import Rows, Scores, StageFacts, ask, cautions, interval, scores_of, stage_facts
+from assets.report_leaks import write_leak_page
 from assets.report_tables import (
     DUPLICATES,
     LEAKS,
@@ -45,7 +46,7 @@ LISTED = 40
 
 
 def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
-    """Write ``report.html`` under the data root from the catalog and the run folders as they are now.
+    """Write ``report.html``, and ``leaks.html`` beside it, from the catalog, the run folders and media as they are now.
 
     Stages that have not run are shown as such.
 
@@ -89,6 +90,7 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    write_leak_page(store, config, environment)
     path = store.root / "report.html"
     replace_file(path, environment.get_template(TEMPLATE.name).render(page).encode())
     return path

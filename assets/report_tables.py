@@ -19,10 +19,10 @@ DUPLICATES = """
     FROM duplicate_edges GROUP BY kind ORDER BY pairs DESC, kind
 """
 LEAKS = """
-    SELECT source AS "training clip of", protected_source AS "repeats a clip of",
-           string_agg(DISTINCT protected_split, ', ' ORDER BY protected_split) AS "its split",
-           how AS "found by", count(DISTINCT clip_id)::INTEGER AS clips
-    FROM leaks_found GROUP BY source, protected_source, how ORDER BY source, protected_source, how
+    SELECT collection, protected_source || ' ' || protected_split AS "evaluation set", how AS "found by", outcome,
+           string_agg(DISTINCT source, ', ' ORDER BY source) AS "training clips of",
+           count(DISTINCT clip_id)::INTEGER AS clips
+    FROM leaks_found GROUP BY ALL ORDER BY ALL
 """
 TROUBLE = """
     SELECT m.source, f.path AS "file or row", m.error_class AS "error class", m.detail

@@ -1,6 +1,7 @@
 """The clips of the learning benchmark: a corpus of its own, taken through the real steps to three snapshots."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,17 +118,19 @@ def _source(corpus: Path, name: str, priority: int) -> Source:
 
 
 class _Bar:
-    """A progress bar as the steps call it."""
+    """A progress bar over all sources, as the steps call it."""
 
     def __init__(self, what: str) -> None:
         self.bar = tqdm(desc=what, unit="clip")
+        self.sources: dict[str, Progress] = {}
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Callable[[Progress], None]:
         return self._show
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def _show(self, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
+    def _show(self, progress: Progress) -> None:
+        self.sources[progress.source] = progress
+        self.bar.total = sum(each.total for each in self.sources.values())
+        self.bar.update(sum(each.done for each in self.sources.values()) - self.bar.n)

@@ -6,7 +6,8 @@ from typing import Any
 
 from warehouse import trial
 from warehouse.config import Config, Source
-from warehouse.probing import PROBE_VERSION
+from warehouse.media_file import media_file
+from warehouse.probing import PROBE_VERSION, as_listed
 from warehouse.shards.executing import shard_plans
 from warehouse.sources import Listing
 from warehouse.store import Store, fingerprint
@@ -91,9 +92,9 @@ def _probed(store: Store, source: Source, files: Mapping[str, dict[str, Any]]) -
     """Rows of ``media`` that describe the files as they are now, as the step `probe` would find them."""
     if not store.is_current("frame_hashes", source.name, fingerprint(PROBE_VERSION)):
         return {}
-    now = {clip: (row["bytes"], row["modified_ns"]) for clip, row in files.items()}
+    now = {clip: as_listed(row) for clip, row in files.items()}
     rows = store.rows("media", source.name)
-    return {row["clip_id"]: row for row in rows if now.get(row["clip_id"]) == (row["bytes"], row["modified_ns"])}
+    return {row["clip_id"]: row for row in rows if now.get(row["clip_id"]) == row["listed"]}
 
 
 def _try_clips(
@@ -103,11 +104,11 @@ def _try_clips(
     chosen = []
     for source in config.sources:
         todo = work[source.name].probe | work[source.name].store
-        paths = [
-            source.media_root / row["path"] for row in listings[source.name].files
+        files = [
+            media_file(source.media_root, row) for row in listings[source.name].files
             if row["clip_id"] in todo and row["bytes"]
         ]  # fmt: skip
-        chosen += trial.choose(source, config.rendition, paths, TRIED)
+        chosen += trial.choose(source, config.rendition, files, TRIED)
     costs: dict[str, list[trial.ClipCost]] = {source.name: [] for source in config.sources}
     for cost in trial.try_clips(chosen, config.workers):
         if cost is not None:
@@ -138,7 +139,8 @@ def _plan_source(
         clips=len(listing.files),
         files=len(work.present),
         rejected_rows=len(listing.rejects),
-        bytes=sum(row["bytes"] or 0 for row in listing.files),
+        # The clips of one movie are one file.
+        bytes=sum({(r["path"], r["member"], r["first_frame"]): r["bytes"] or 0 for r in listing.files}.values()),
         hours=hours,
         hours_known=hours_known,
         to_probe=len(work.probe),

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from warehouse.catalog.build import CatalogError, connect, view_docs
-from warehouse.config import ConfigError, load
+from warehouse.config import Config, ConfigError, load
+from warehouse.error_classes import MISSING, QUARANTINED
 from warehouse.schema import BY_NAME, TABLES
 from warehouse.store import Store
+from warehouse.toml_text import suggest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="reelhouse",
         description="Ask the catalog what the data set is made of. It can be asked at any time, also during a run.",
-        epilog="Views to begin with: composition, exclusions, leaks_found, leaks, accounting, lineage.",
+        epilog="Views to begin with: composition, exclusions, leaks_found, leaks, leakage_rules, accounting, lineage.",
     )
     parser.add_argument(
         "--sources", type=Path, help="configuration (default: $REELHOUSE_SOURCES, else sources.toml of the project)"
@@ -34,10 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sql.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
     tables = commands.add_parser("tables", help="what each table, view and column means")
     tables.add_argument("name", nargs="?", help="one table or view (default: all)")
+    retry = commands.add_parser(
+        "retry",
+        help="probe the files of one error class again",
+        description="Forget what was found in the media files of one error class, so that the next run probes them "
+        "again: after a fix that does not change the files (a newer decoder, a limit raised, a disk mounted again). "
+        "Prints how many files there are by source. Then materialise `media`, or run the job `full_run`.",
+        epilog=f"Error classes (docs/error_classes.md): {', '.join((MISSING, *QUARANTINED))}.",
+    )
+    retry.add_argument("--error-class", required=True, choices=(MISSING, *QUARANTINED), metavar="CLASS")
+    retry.add_argument("--source", metavar="NAME", help="files of this source alone (default: of all)")
     options = parser.parse_args(arguments)
     try:
-        store = Store(load(options.sources, check_files=False).data_root)
-        if options.command == "sql":
+        config = load(options.sources, check_files=False)
+        store = Store(config.data_root)
+        if options.command == "retry":
+            _retry(store, config, options.error_class, options.source)
+        elif options.command == "sql":
             _sql(store, sys.stdin.read() if options.query == "-" else options.query, options.format)
         else:
             _tables(store, options.name)
@@ -48,6 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (`| head`) has left: nothing more to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _retry(store: Store, config: Config, error_class: str, source: str | None) -> None:
+    # Imported here: it loads the decoders, which no other command needs.
+    from warehouse.probing import forget
+
+    names = [each.name for each in config.sources]
+    if source is not None and source not in names:
+        raise ConfigError(config.path, [f"there is no [sources.{source}]. {suggest(source, names)}"])
+    counts = forget(store, names if source is None else [source], error_class)
+    for name, count in counts.items():
+        print(f"{name}: {count}")
+    print(f"{sum(counts.values())} files of class {error_class} will be probed again by the next run.")
 
 
 def _sql(store: Store, query: str, form: str) -> None:

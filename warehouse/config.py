@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references
-from warehouse.toml_text import ConfigError, Document, suggest
+from warehouse.curation.kinetics710 import IDENTICAL_CLASSES, SIZES
+from warehouse.toml_text import ConfigError, Document, Section, suggest
 
 __all__ = ["SPLITS", "Collection", "Config", "ConfigError", "Source", "Taxonomy", "Training", "load"]
 
 RENDITIONS = ("np256", "original")
+LEAKAGE_RULES = ("protect", "paper")
 # All that comes from YouTube shares one namespace, so that a video listed by several data sets is one clip.
-NAMESPACES = {"kinetics": "youtube", "something_something_v2": "something_something_v2"}
+NAMESPACES = {"kinetics": "youtube", "ava": "youtube"} | {
+    kind: kind for kind in ("something_something_v1", "something_something_v2", "webvid", "ucf101", "hmdb51")
+}
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -25,10 +29,10 @@ _NAME = re.compile(r"[a-z0-9_]+")
 class Source:
     """A data set or folder of videos.
 
-    ``annotations`` maps a role to a file: splits for kinetics, ``labels`` and splits for
-    something_something_v2, nothing or ``csv`` for folder. ``columns``, ``splits`` and ``where`` are for a
-    folder with a CSV: names of its columns (``path``, ``label``, ``split``; an empty name: not read), our
-    splits → values of the split column, and column → values that a row must have to be of this source.
+    ``annotations`` maps a role to a file (``ANNOTATIONS`` in :mod:`warehouse.config_checks` lists the roles of each
+    kind). ``columns``, ``splits`` and ``where`` are for a folder with a CSV: names of its columns (``path``,
+    ``label``, ``split``; an empty name: not read), our splits → values of the split column, and column → values that a
+    row must have to be of this source. ``frame_rate`` is that of folders of frames, in frames per second.
     """
 
     name: str
@@ -43,24 +47,45 @@ class Source:
     columns: Mapping[str, str]
     splits: Mapping[str, tuple[str, ...]]
     where: Mapping[str, tuple[str, ...]]
+    frame_rate: float | None = None
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of clips to train on: the named splits of the sources that feed it; labelled if it has a taxonomy."""
+    """A set of clips to train on: the named splits of the sources that feed it; labelled if it has a taxonomy.
+
+    The thresholds are inclusive: a clip that is exactly as long, large, fast, ... stays. ``min_motion``,
+    ``min_brightness`` and ``min_picture_share`` are compared with the columns of ``media`` of these names (0 to 1).
+    ``leakage`` names the rule for a video that is on both sides of a split: ``protect`` or ``paper``
+    (:mod:`warehouse.curation.decisions`).
+    """
 
     name: str
     splits: tuple[str, ...]
     taxonomy: str | None
     min_duration_ms: int
+    max_duration_ms: int | None = None
+    min_short_side: int = 1
+    min_fps: float = 0
+    min_motion: float = 0
+    min_brightness: float = 0
+    min_picture_share: float = 0
+    leakage: str = "protect"
 
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """A list of classes: those of the sources, where ``aliases`` maps native names to a shared one."""
+    """A list of classes: those of the sources, where ``aliases`` maps native names to a shared one.
+
+    ``kind`` names a taxonomy of which Reelhouse knows the aliases and the size: ``kinetics710``, or one of the versions
+    that it was made from, by the names of the merge. ``classes`` is a file with one class name a line that sets the
+    order, and is the whole list: other names are errors.
+    """
 
     name: str
     aliases: Mapping[str, str]
+    kind: str | None = None
+    classes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +142,7 @@ def load(path: Path | None = None, check_files: bool = True) -> Config:
             document.report((name,), f"unknown table. {suggest(name, known)}")
     check_references(document, sources, collections, training)
     if check_files:
-        check_files_exist(document, sources, data_root)
+        check_files_exist(document, sources, taxonomies, data_root)
     document.raise_problems()
     return Config(document.path, data_root, rendition, sources, collections, taxonomies, training, workers)
 
@@ -138,13 +163,17 @@ def _names(document: Document, table: str, required: bool = True) -> list[str]:
 
 def _taxonomy(document: Document, name: str) -> Taxonomy:
     section = document.section("taxonomies", name)
-    aliases = section.mapping("aliases")
+    kind = section.text("kind", "") or None
+    if kind and kind not in SIZES:
+        section.report("kind", f"{kind!r} is not a kind of taxonomy. {suggest(kind, tuple(SIZES))}")
+    classes = section.text("classes", "")
+    aliases = (IDENTICAL_CLASSES if kind in SIZES else {}) | section.mapping("aliases")
     for native, merged in aliases.items():
         if merged in aliases:
             document.report((*section.key, "aliases", native), f"its target {merged!r} is an alias itself. "
                             f"Name the final class, {aliases[merged]!r}, or remove that alias")
     section.finish()
-    return Taxonomy(name, aliases)
+    return Taxonomy(name, aliases, kind, _absolute(document.path.parent, classes) if classes else None)
 
 
 def _collection(document: Document, name: str) -> Collection:
@@ -159,9 +188,26 @@ def _collection(document: Document, name: str) -> Collection:
     defined = document.section("taxonomies", required=False).values
     if taxonomy and taxonomy not in defined:
         section.report("taxonomy", f"there is no [taxonomies.{taxonomy}]. {suggest(taxonomy, list(defined))}")
-    min_duration_ms = round(1000 * section.number("min_duration_s", 0))
+    least = round(1000 * section.number("min_duration_s", 0))
+    most = round(1000 * section.number("max_duration_s", 0)) if "max_duration_s" in section else None
+    if most is not None and most < least:
+        section.report("max_duration_s", "is less than `min_duration_s`: no clip would be left")
+    short_side, fps = section.count("min_short_side", 1), section.number("min_fps", 0)
+    motion, brightness, picture = (_share(section, f"min_{s}") for s in ("motion", "brightness", "picture_share"))
+    leakage = section.text("leakage", LEAKAGE_RULES[0])
+    if leakage not in LEAKAGE_RULES:
+        section.report("leakage", f"{leakage!r} is not a rule. {suggest(leakage, LEAKAGE_RULES)}")
     section.finish()
-    return Collection(name, splits, taxonomy, min_duration_ms)
+    return Collection(
+        name, splits, taxonomy, least, most, short_side, fps, motion, brightness, picture, leakage
+    )  # fmt: skip
+
+
+def _share(section: Section, name: str) -> float:
+    value = section.number(name, 0)
+    if value > 1:
+        section.report(name, f"must be between 0 and 1, not {value}")
+    return value
 
 
 def _source(document: Document, name: str, priority: int) -> Source:
@@ -185,6 +231,7 @@ def _source(document: Document, name: str, priority: int) -> Source:
         name, kind, media_root, annotations, section.texts("collections"), section.count("stride"),
         section.text("licence"), namespace, priority,
         section.mapping("columns"), section.choices("splits"), section.choices("where"),
+        section.number("frame_rate", 0) or None,
     )
     section.finish()
     if kind in ANNOTATIONS:

@@ -6,15 +6,31 @@ from typing import TYPE_CHECKING
 from warehouse.toml_text import Document, Section, suggest
 
 if TYPE_CHECKING:
-    from warehouse.config import Collection, Source, Training
+    from warehouse.config import Collection, Source, Taxonomy, Training
 
 SPLITS = ("train", "val", "test")
 # Which annotation files a kind takes, by role.
 ANNOTATIONS = {
     "kinetics": SPLITS,
-    "something_something_v2": ("labels", *SPLITS),
+    "something_something_v1": ("labels", *SPLITS),
+    "something_something_v2": ("labels", *SPLITS, "test_answers"),
+    "ava": ("train", "train_excluded", "val", "val_excluded"),
+    "webvid": SPLITS,
+    "ucf101": ("classes", "train", "test"),
+    "hmdb51": ("splits",),
+    "list": SPLITS,
     "folder": ("csv",),
 }
+# Roles without which there is nothing to read, and what they are.
+_NEEDED = {
+    "something_something_v1": ("labels", "the file that lists the classes"),
+    "something_something_v2": ("labels", "the JSON file that lists the classes"),
+    "ucf101": ("classes", "classInd.txt"),
+    "hmdb51": ("splits", "the files of one split, as testTrainMulti_7030_splits/*_test_split1.txt"),
+}
+# Roles that only add to another.
+_ADDED_TO = {"test_answers": "test", "train_excluded": "train", "val_excluded": "val"}
+_FRAME_KINDS = ("something_something_v2", "list")
 
 
 def check_kind(section: Section, source: "Source") -> None:
@@ -27,10 +43,20 @@ def check_kind(section: Section, source: "Source") -> None:
         if same := [other for other in source.annotations if source.annotations[other] == file and other < role]:
             section.document.report((*section.key, "annotations", role),
                                     f"is the same file as `{same[0]}`. Give each split its own file")
-    if source.kind == "something_something_v2" and source.annotations and "labels" not in source.annotations:
-        section.report("annotations", "`labels` is missing: the JSON file that lists the classes")
-    if source.kind != "folder" and "annotations" in section and not set(source.annotations) & set(SPLITS):
-        section.report("annotations", f"names no split. Give a file for some of {', '.join(SPLITS)}")
+    role, meaning = _NEEDED.get(source.kind, ("", ""))
+    if role and "annotations" in section and role not in source.annotations:
+        section.report("annotations", f"`{role}` is missing: {meaning}")
+    for role in source.annotations:
+        if role in roles and _ADDED_TO.get(role, role) not in source.annotations:
+            section.document.report((*section.key, "annotations", role),
+                                    f"adds to `{_ADDED_TO[role]}`, which is missing. Name that file too")
+    splits = [split for split in SPLITS if split in roles]
+    if splits and "annotations" in section and not set(source.annotations) & set(splits):
+        section.report("annotations", f"names no split. Give a file for some of {', '.join(splits)}")
+    if "frame_rate" in section and source.kind not in _FRAME_KINDS:
+        section.report("frame_rate", f"a source of kind {source.kind!r} does not take this key. Remove it")
+    elif "frame_rate" in section and section.values["frame_rate"] == 0:
+        section.report("frame_rate", "must be more than 0, in frames per second")
     for name in ("columns", "splits", "where"):
         if name in section and source.kind != "folder":
             section.report(name, f"a source of kind {source.kind!r} does not take this key. Remove it")
@@ -53,6 +79,8 @@ def check_kind(section: Section, source: "Source") -> None:
 
 def _may_have(source: "Source", split: str) -> bool:
     """Whether a source can have clips in a split, as far as the configuration tells."""
+    if source.kind == "hmdb51":
+        return split in ("train", "test")
     if source.kind != "folder":
         return split in source.annotations
     if not source.annotations or source.columns.get("split") == "":
@@ -98,15 +126,25 @@ def check_references(
                                 "Give one of them annotations for it")
 
 
-def check_files_exist(document: Document, sources: "tuple[Source, ...]", data_root: Path) -> None:
-    """Annotation files and media roots are there."""
+def check_files_exist(
+    document: Document, sources: "tuple[Source, ...]", taxonomies: "tuple[Taxonomy, ...]", data_root: Path
+) -> None:
+    """Annotation files, media roots and class lists are there."""
+    for taxonomy in taxonomies:
+        if taxonomy.classes is not None and not taxonomy.classes.is_file():
+            document.report(("taxonomies", taxonomy.name, "classes"),
+                            f"there is no file {taxonomy.classes}. Correct the path, or put the file there")
     for source in sources:
         key = ("sources", source.name)
         # A folder's `annotations` is one path, so its key has no role.
         role_key = {role: () if source.kind == "folder" else (role,) for role in source.annotations}
         needed = [((*key, "annotations", *role_key[role]), "file", path) for role, path in source.annotations.items()]
         for place, what, path in [*needed, ((*key, "media_root"), "folder", source.media_root)]:
-            if not (path.is_file() if what == "file" else path.is_dir()):
+            if what == "file" and source.kind == "hmdb51":
+                there = any(path.parent.glob(path.name))
+            else:
+                there = path.is_file() if what == "file" else path.is_dir()
+            if not there:
                 # What lies under the data root is never a person's own: only the embedded corpus is put there.
                 remedy = (
                     "Render the embedded corpus: `make demo`" if path.is_relative_to(data_root)

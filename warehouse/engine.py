@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import resource
 import signal
 import threading
 import time
@@ -20,10 +21,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from warehouse.error_classes import CRASHED, HUNG, TOO_LARGE
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CRASHED, HUNG = "decoder_crashed", "decoder_hung"
+MEMORY_BYTES = 4 * 2**30
+"""Memory that one process may allocate: about 80 decoded frames of 8K video, where a decoder holds 20."""
+
+# How a process ends whose work ran out of its memory. No decoder and no shell uses this status.
+_OUT_OF_MEMORY = 117
 
 # One process per core is the parallelism; libraries that start threads of their own would oversubscribe the cores.
 SINGLE_THREADED = dict.fromkeys(
@@ -38,9 +45,9 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Failure(Generic[Item]):
-    """An item whose process died or hung while it was alone in it.
+    """An item whose process died, hung or ran out of memory while it was alone in it.
 
-    ``error_class`` is ``decoder_crashed`` or ``decoder_hung``; ``detail`` says how the process ended.
+    ``error_class`` is ``decoder_crashed``, ``decoder_hung`` or ``too_large``; ``detail`` says how the process ended.
     """
 
     item: Item
@@ -91,6 +98,7 @@ def map_unordered(
     *,
     workers: int,
     timeout_s: float,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[tuple[Sequence[Item], list[Result | Failure[Item]]]]:
     """Apply ``fn`` to every unit in ``workers`` processes; yields ``(unit, results)`` as units finish.
 
@@ -104,6 +112,7 @@ def map_unordered(
         units: sequences of picklable items.
         workers: number of processes, at least 1.
         timeout_s: seconds allowed per item; a unit may take this times its length.
+        memory_bytes: bytes that a process may allocate. One that runs into this limit counts as one that died.
 
     Raises:
         Exception: whatever ``fn`` raises (a bug, not a poison item), with the worker's traceback as a note.
@@ -127,7 +136,7 @@ def map_unordered(
                     yield items, []
             if not waiting and not busy:
                 return
-            pool.extend(_start(pickled) for _ in range(min(len(waiting) + busy, workers) - len(pool)))
+            pool.extend(_start(pickled, memory_bytes) for _ in range(min(len(waiting) + busy, workers) - len(pool)))
             for worker in pool:
                 if worker.ready and worker.task is None and waiting:
                     _assign(worker, waiting.popleft(), timeout_s)
@@ -160,12 +169,22 @@ def map_unordered(
             worker.kill()
 
 
-def _start(fn: bytes) -> _Worker:
+def _start(fn: bytes, memory_bytes: int) -> _Worker:
     """A new process that imports what the pickled ``fn`` needs and then says that it is ready."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, fn), name="map_unordered", daemon=True)
-    process.start()
+    process = context.Process(target=_serve, args=(theirs, fn, memory_bytes), name="map_unordered", daemon=True)
+    # Set while it starts: the process imports our main module, and with it perhaps numpy, before any code of ours runs.
+    before = {name: os.environ.get(name) for name in SINGLE_THREADED}
+    os.environ.update(SINGLE_THREADED)
+    try:
+        process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     theirs.close()
     return _Worker(process, ours)
 
@@ -197,6 +216,8 @@ def _receive(worker: _Worker) -> tuple[str, Any]:
         worker.process.join(timeout=1)  # its own exit code, not that of our kill
         worker.kill()
         code = worker.process.exitcode or 0
+        if code == _OUT_OF_MEMORY:
+            return "lost", Failure(None, TOO_LARGE, "it ran into the memory limit of its process")
         return "lost", Failure(None, CRASHED, signal.Signals(-code).name if code < 0 else f"exit status {code}")
     if kind == "raised":
         raise value
@@ -224,10 +245,11 @@ def _store(task: _Task, results: Any, fn: Callable) -> None:
     task.unit.missing -= size
 
 
-def _serve(connection: Connection, pickled_fn: bytes) -> None:
+def _serve(connection: Connection, pickled_fn: bytes, memory_bytes: int) -> None:
     """A worker's main loop. The thread that reads commands also ends the process when the parent is gone."""
-    os.environ.update(SINGLE_THREADED)  # before fn's module imports numpy and its kind
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which kills its workers
+    # The limit on data, not on address space: libraries reserve far more of that than they use.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     fn = pickle.loads(pickled_fn)
     inbox: queue.SimpleQueue[list] = queue.SimpleQueue()
 
@@ -244,6 +266,8 @@ def _serve(connection: Connection, pickled_fn: bytes) -> None:
         items = inbox.get()
         try:
             answer = ("done", fn(items))
+        except MemoryError:
+            os._exit(_OUT_OF_MEMORY)
         except Exception as error:  # whatever it is, it is raised in the parent
             answer = ("raised", _portable(error))
         connection.send(answer)

@@ -1,10 +1,17 @@
 """What every step gives back, and how it tells how far it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total) clips: once before a step's work begins, and while it goes on."""
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a source is: clips done of all that it has, and how many of those done failed (missing, quarantined)."""
+
+    source: str
+    done: int
+    total: int
+    failed: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,16 @@ from warehouse.sources import read_source
 from warehouse.step_result import StepResult
 from warehouse.store import Store, fingerprint
 
-DUPLICATES_VERSION = 1
+DUPLICATES_VERSION = 2
 """Raise it when the search gives other results: it is run again."""
 
 
 class MissingPartError(RuntimeError):
     """A step was asked to run before the steps that it needs have run for every source."""
+
+
+class UnstorableError(RuntimeError):
+    """A clip cannot be stored in the rendition that the configuration asks for."""
 
 
 def write_sources(store: Store, config: Config) -> StepResult:
@@ -62,23 +66,25 @@ def search_duplicates(store: Store, config: Config) -> StepResult:
     if all(store.is_current(name, None, inputs) for name in outputs):
         return StepResult({name: store.read(name).num_rows for name in outputs}, skipped=True)
     memberships = _tables(store, config, "memberships")
-    edges, clusters = duplicates.find_duplicates(
+    hashed = zip(config.sources, _content(store, config, "frame_hashes"), strict=True)
+    found = duplicates.find_duplicates(
         clips=_tables(store, config, "clips"),
         memberships=memberships,
         media=_tables(store, config, "media"),
-        frame_hashes=_tables(store, config, "frame_hashes"),
+        hash_files={source.name: (store.path("frame_hashes", source.name), content) for source, content in hashed},
+        memory=store.root / "search",
         priority=_priority(config),
-        protected=decisions.protected_clips(memberships.to_pylist()),
+        protected=decisions.protected_clips(memberships),
     )
     counts = {
-        "duplicate_edges": store.write("duplicate_edges", edges, fingerprint=inputs),
-        "duplicate_clusters": store.write("duplicate_clusters", clusters, fingerprint=inputs),
+        "duplicate_edges": store.write("duplicate_edges", found.edges, fingerprint=inputs),
+        "duplicate_clusters": store.write("duplicate_clusters", found.clusters, fingerprint=inputs),
     }
-    return StepResult(counts)
+    return StepResult(counts, figures={"pairs_compared": found.compared})
 
 
 def decide(store: Store, config: Config) -> StepResult:
-    """Take all decisions and write ``decisions``."""
+    """Take all decisions and write ``decisions``, and beside them ``collections``, the rules they were taken by."""
     require_parts(store, config, "media")
     inputs = fingerprint(
         decisions.RULE_VERSION,
@@ -89,30 +95,37 @@ def decide(store: Store, config: Config) -> StepResult:
     )
     if store.is_current("decisions", None, inputs):
         return StepResult({"decisions": store.read("decisions").num_rows}, skipped=True)
-    tables = {name: _tables(store, config, name) for name in ("clips", "memberships", "media")}
-    rows = {name: table.to_pylist() for name, table in tables.items()}
-    preference = duplicates.preference(
-        tables["memberships"], tables["media"], _priority(config), decisions.protected_clips(rows["memberships"])
-    )
-    facts = decisions.gather_facts(
-        rows["clips"], rows["memberships"], rows["media"], store.rows("duplicate_edges"), preference
-    )
-    return StepResult(
-        {"decisions": store.write("decisions", decisions.decide(config, rows["memberships"], facts), None, inputs)}
-    )
+    clips, memberships, media = (_tables(store, config, name) for name in ("clips", "memberships", "media"))
+    protected = decisions.protected_clips(memberships)
+    preference = duplicates.preference(memberships, media, _priority(config), protected)
+    decided = decisions.decide(config, clips, memberships, media, store.read("duplicate_edges"), preference)
+    rules = [
+        {"collection": c.name, "splits": list(c.splits), "taxonomy": c.taxonomy, "leakage": c.leakage}
+        for c in config.collections
+    ]
+    # The decisions last: where they are current, so are the rules.
+    store.write("collections", rules)
+    return StepResult({"decisions": store.write("decisions", decided, None, inputs)})
 
 
 def label(store: Store, config: Config) -> StepResult:
-    """Merge class names by taxonomy and write ``labels``."""
+    """Merge class names by taxonomy and write ``native_classes``, ``classes`` and ``labels``.
+
+    Raises:
+        TaxonomyError: the classes of the sources do not fit a taxonomy's class list.
+    """
     require_parts(store, config, "memberships")
-    memberships = _tables(store, config, "memberships").to_pylist()
-    return StepResult({"labels": store.write("labels", labels.label_rows(config, memberships))})
+    tables = labels.label_tables(config, _tables(store, config, "memberships"))
+    return StepResult({name: store.write(name, tables[name]) for name in ("native_classes", "classes", "labels")})
 
 
 def plan_source(store: Store, config: Config, source: Source) -> StepResult:
     """Plan a place for each clip that some collection keeps and this source stores; write the source's ``packing``.
 
     Of the sources with a readable file, the first in ``sources.toml`` stores the clip, unless another already does.
+
+    Raises:
+        UnstorableError: the rendition is ``original``, and a clip is no file of its own.
     """
     kept = {row["clip_id"] for row in store.rows("decisions") if row["keep"]}
     stored_elsewhere = {
@@ -127,7 +140,13 @@ def plan_source(store: Store, config: Config, source: Source) -> StepResult:
         for row in store.rows("media", name):
             if row["status"] == "ok" and row["clip_id"] in kept:
                 if name == source.name:
-                    readable.setdefault(row["clip_id"], row["bytes"])
+                    # Not the size of the file, which of an interval is the whole movie's.
+                    readable.setdefault(row["clip_id"], row["video_bytes"])
+                    if config.rendition == "original" and (row["sha256"] is None or row["container"] == "images"):
+                        raise UnstorableError(
+                            f"source {name}: clip {row['clip_id']} is an interval of a longer video or a folder of "
+                            'frames, and has no bytes of its own to keep. Set `rendition = "np256"` in [reelhouse].'
+                        )
                 else:
                     stored_elsewhere.add(row["clip_id"])
     existing = store.rows("packing", source.name)

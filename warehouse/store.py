@@ -80,17 +80,21 @@ class Store:
         return data.num_rows
 
     def is_current(self, table: str, part: str | None, fingerprint: str) -> bool:
-        """Whether the file exists and was made from inputs with this fingerprint."""
+        """Whether the file exists, has the table's columns of today, and was made from inputs with this fingerprint."""
         path = self.path(table, part)
         if not path.exists():
             return False
-        metadata = pq.read_schema(path).metadata or {}
-        return metadata.get(FINGERPRINT) == fingerprint.encode()
+        schema = pq.read_schema(path)
+        made_from = (schema.metadata or {}).get(FINGERPRINT)
+        return made_from == fingerprint.encode() and schema.names == BY_NAME[table].schema.names
 
     def file_fingerprint(self, table: str, part: str | None = None) -> str:
         """Fingerprint of a file's *content* (to be an input of the next step); empty if there is no file."""
         path = self.path(table, part)
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.exists() else ""
+        if not path.exists():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
     def parts(self, table: str) -> list[str]:
         """Names of the parts that a table has, sorted."""

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 
 from warehouse.config import Source
 from warehouse.curation.probe import probe_and_hash
 from warehouse.engine import Failure, map_unordered
+from warehouse.error_classes import MediaError
+from warehouse.media_bytes import open_bytes
+from warehouse.media_file import MediaFile
 from warehouse.shards.rendition import RenditionError, encode_np256
 
 SECONDS_A_CLIP = 60.0
@@ -20,7 +22,7 @@ class TrialClip:
     """A clip to try: its source's name and stride, its file, and the rendition that it would be stored in."""
 
     source: str
-    path: str
+    media: MediaFile
     stride: int
     rendition: str
 
@@ -40,11 +42,11 @@ class ClipCost:
     stored_bytes: int | None
 
 
-def choose(source: Source, rendition: str, paths: Sequence[Path], count: int) -> list[TrialClip]:
-    """``count`` of the files, evenly spread over their order (all of them if there are fewer)."""
-    count = min(count, len(paths))
-    spread = [paths[(2 * i + 1) * len(paths) // (2 * count)] for i in range(count)]
-    return [TrialClip(source.name, str(path), source.stride, rendition) for path in spread]
+def choose(source: Source, rendition: str, files: Sequence[MediaFile], count: int) -> list[TrialClip]:
+    """``count`` of the clips' files, evenly spread over their order (all of them if there are fewer)."""
+    count = min(count, len(files))
+    spread = [files[(2 * i + 1) * len(files) // (2 * count)] for i in range(count)]
+    return [TrialClip(source.name, file, source.stride, rendition) for file in spread]
 
 
 def try_clips(clips: Sequence[TrialClip], workers: int) -> Iterator[ClipCost | None]:
@@ -60,17 +62,20 @@ def _measure_all(clips: list[TrialClip]) -> list[ClipCost]:
 
 
 def _measure(clip: TrialClip) -> ClipCost:
-    path = Path(clip.path)
     started = time.perf_counter()
-    found = probe_and_hash(path)
+    found = probe_and_hash(clip.media)
     probe_s = time.perf_counter() - started
     unusable = ClipCost(clip.source, probe_s, 0, None, None, None)
     if found.media["status"] != "ok":
         return unusable
     started = time.perf_counter()
     try:
-        size = len(encode_np256(path, clip.stride).data) if clip.rendition == "np256" else len(path.read_bytes())
-    except RenditionError:
+        if clip.rendition == "np256":
+            size = len(encode_np256(clip.media, clip.stride, found.media["fps"]).data)
+        else:
+            with open_bytes(clip.media) as file:
+                size = len(file.read())
+    except (RenditionError, MediaError, OSError):
         return unusable
     encode_s = time.perf_counter() - started
     return ClipCost(clip.source, probe_s, len(found.hashes), found.media["duration_ms"] / 1000, encode_s, size)

@@ -22,6 +22,7 @@ from warehouse.corpus.encoding import write_video
 from warehouse.corpus.motions import MOTIONS, Scene, render
 from warehouse.probing import probe_sources
 from warehouse.shards.executing import execute_plans
+from warehouse.step_result import Progress
 from warehouse.store import Store
 
 TOML = """
@@ -51,7 +52,7 @@ FPS, FRAMES = 12, 18
 TrainedSettings = TypeVar("TrainedSettings", PretrainSettings, SupervisedSettings)
 
 
-def silent(done: int, total: int) -> None:
+def silent(progress: Progress) -> None:
     """No progress."""
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from warehouse import steps
 from warehouse.__main__ import main
 from warehouse.catalog.build import CatalogError, build_catalog, connect, view_docs
+from warehouse.catalog.presence import presence
 from warehouse.catalog.snapshots import SnapshotError, current_snapshot, open_snapshot, snapshot_hash, take_snapshot
 from warehouse.config import Config, load
 from warehouse.corpus.build import build
@@ -21,12 +23,13 @@ from warehouse.probing import probe_sources
 from warehouse.schema import TABLES
 from warehouse.shards.executing import execute_plans
 from warehouse.shards.reader import read_sample
+from warehouse.step_result import Progress
 from warehouse.store import Store
 
 SHIPPED = Path(__file__).parents[2] / "sources.toml"
 
 
-def quiet(done: int, total: int) -> None:
+def quiet(progress: Progress) -> None:
     pass
 
 
@@ -77,6 +80,21 @@ def test_every_clip_is_accounted_for_and_nothing_leaks(store: Store) -> None:
     assert found.keys() >= {"same_clip", "bytes", "near"}, found
 
 
+def test_presence_sets_what_is_listed_against_what_is_there(config: Config, store: Store) -> None:
+    columns = "split, listed, present, missing, rejected, share_present"
+    for source in config.sources:
+        rows = presence(store, source.name)
+        assert ask(store, f"SELECT {columns} FROM presence WHERE source = '{source.name}'") == [
+            tuple(row[name] for name in columns.split(", ")) for row in rows
+        ]
+        splits = Counter(row["split"] for row in store.rows("memberships", source.name))
+        assert {row["split"]: row["listed"] for row in rows if row["listed"]} == splits
+        assert sum(row["rejected"] for row in rows) == len(store.rows("rejects", source.name))
+        assert all(row["present"] + row["missing"] == row["listed"] for row in rows)
+    totals = ask(store, "SELECT sum(present), sum(missing), sum(rejected) FROM presence")
+    assert all(total > 0 for total in totals[0])
+
+
 def test_a_decision_turned_over_shows_as_a_leak(config: Config, store: Store) -> None:
     path, leaked = store.path("decisions"), "duplicate_of_protected"
     whole = path.read_bytes()
@@ -109,7 +127,8 @@ def test_keys_are_unique_and_columns_documented(store: Store) -> None:
 def test_running_all_steps_again_changes_no_file(config: Config, store: Store) -> None:
     def state() -> dict[Path, tuple[int, bytes]]:
         kept = [*store.shards.rglob("*"), *store.tables.rglob("*")]
-        skip = {"sources.parquet", "labels.parquet"}  # so small that they are written each time
+        # So small that they are written each time.
+        skip = {"sources.parquet", "labels.parquet", "classes.parquet", "native_classes.parquet"}
         return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in kept if p.is_file() and p.name not in skip}
 
     before = state()
@@ -152,8 +171,9 @@ def test_snapshots_are_named_by_content_and_open_to_their_bytes(config: Config, 
     assert take_snapshot(store, config, collection) == taken
     assert current_snapshot(store, "labeled_hybrid") == taken["snapshot_id"]
     clips = store.rows("snapshot_clips", taken["snapshot_id"])
-    assert snapshot_hash(clips) == taken["snapshot_id"]
-    assert snapshot_hash([clips[0] | {"weight": 2.0}, *clips[1:]]) != taken["snapshot_id"]
+    assert snapshot_hash(clips, taken["classes"]) == taken["snapshot_id"]
+    assert snapshot_hash(clips, [*taken["classes"], "another"]) != taken["snapshot_id"]
+    assert snapshot_hash([clips[0] | {"weight": 2.0}, *clips[1:]], taken["classes"]) != taken["snapshot_id"]
     train, val = (open_snapshot(store, taken["snapshot_id"], split) for split in ("train", "val"))
     assert len(train) + len(val) == taken["clips"] == len(clips)
     assert not {s.clip_id for s in train} & {s.clip_id for s in val}
@@ -242,7 +262,7 @@ def test_tables_explains_each_table_view_and_column(config: Config, capsys: pyte
     shown = capsys.readouterr().out
     for table in TABLES:
         assert f"\n{table.name}: {table.row}" in shown
-    for view in ("composition", "exclusions", "leaks_found", "leaks", "lineage", "accounting"):
+    for view in ("composition", "exclusions", "leaks_found", "leaks", "lineage", "accounting", "presence"):
         assert f"\n{view} (view): {view_docs()[view]}" in shown
     assert main(["--sources", str(config.path), "tables", "nothing"]) == 1
 

@@ -1,5 +1,6 @@
 """sources.toml: what a good file means, and that every mistake is reported with file, line and key."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from warehouse.config import ConfigError, load
+from warehouse.config_checks import ANNOTATIONS
+from warehouse.sources import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,12 +28,21 @@ finetune = "labelled"
 splits = ["train"]
 min_duration_s = 0.5
 
+max_duration_s = 60
+min_short_side = 128
+min_fps = 9.5
+min_motion = 0.01
+min_brightness = 0.05
+min_picture_share = 0.25
+
 [collections.labelled]
 splits = ["train", "val"]
 taxonomy = "motions"
+leakage = "paper"
 
 [taxonomies.motions]
 aliases = { "sliding left" = "drifting left" }
+classes = "classes.txt"
 
 [sources.k400]
 kind = "kinetics"
@@ -65,7 +77,7 @@ licence = "own"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "media").mkdir()
-    for name in ("train.csv", "val.csv", "labels.json", "train.json", "mine.csv"):
+    for name in ("train.csv", "val.csv", "labels.json", "train.json", "mine.csv", "classes.txt"):
         (tmp_path / name).touch()
     return tmp_path
 
@@ -91,7 +103,13 @@ def test_a_good_file(folder: Path) -> None:
     everything, labelled = config.collections
     assert (everything.taxonomy, everything.min_duration_ms) == (None, 500)
     assert (labelled.taxonomy, labelled.splits, labelled.min_duration_ms) == ("motions", ("train", "val"), 0)
-    assert config.taxonomies[0].aliases == {"sliding left": "drifting left"}
+    assert (everything.max_duration_ms, everything.min_short_side, everything.min_fps) == (60000, 128, 9.5)
+    assert (everything.min_motion, everything.min_brightness, everything.min_picture_share) == (0.01, 0.05, 0.25)
+    assert (everything.leakage, labelled.leakage) == ("protect", "paper")
+    assert (labelled.max_duration_ms, labelled.min_short_side, labelled.min_picture_share) == (None, 1, 0)
+    [motions] = config.taxonomies
+    assert (motions.aliases, motions.kind) == ({"sliding left": "drifting left"}, None)
+    assert motions.classes == folder / "classes.txt"
 
 
 MISTAKES = [
@@ -104,6 +122,13 @@ MISTAKES = [
     ("stride = 4", "stride = true", "stride = true", "sources.k400.stride", "number, not true or false"),
     ("stride = 4", "stride = 0", "stride = 0", "sources.k400.stride", "must be 1 or more"),
     ("min_duration_s = 0.5", "min_duration_s = nan", "= nan", "collections.everything.min_duration_s", "0 or more"),
+    ("max_duration_s = 60", "max_duration_s = 0.4", "max_duration_s", "collections.everything.max_duration_s",
+     "is less than `min_duration_s`"),
+    ("min_motion = 0.01", "min_motion = 1.5", "min_motion", "collections.everything.min_motion", "between 0 and 1"),
+    ("min_short_side = 128", "min_short_side = 128.5", "min_short", "collections.everything.min_short_side", "whole"),
+    ('leakage = "paper"', 'leakage = "papers"', "leakage", "collections.labelled.leakage", "Did you mean 'paper'?"),
+    ('classes = "classes.txt"', 'kind = "kinetics701"', "kinetics701", "taxonomies.motions.kind", "'kinetics710'?"),
+    ('classes = "classes.txt"', 'classes = "no.txt"', "no.txt", "taxonomies.motions.classes", "Correct the path"),
     ('licence = "own"', 'licence = " "', 'licence = " "', "sources.mine.licence", "is empty"),
     ('data_root = "data"\n', "", "[reelhouse]", "reelhouse.data_root", "missing"),
     ("workers = 3", 'rendition = "webm"', "rendition", "reelhouse.rendition", "np256, original"),
@@ -157,7 +182,7 @@ MISTAKES = [
     ('splits = ["train", "val"]', 'splits = ["train"]', "finetune", "training.finetune", "no val or test split"),
     ('splits = ["train", "val"]', 'splits = ["val"]', "post_pretrain", "training.post_pretrain", "no train split"),
     (', val = "val.csv" }', " }", "finetune", "training.finetune", "no source that feeds 'labelled' has a val split"),
-    ("[sources.mine]", "[sources.k400]", "[sources.k400]\nkind = \"folder\"", "[sources.k400]", "duplicate of line 22"),
+    ("[sources.mine]", "[sources.k400]", "[sources.k400]\nkind = \"folder\"", "[sources.k400]", "duplicate of line 31"),
     ("workers = 3", "workers = 3\nworkers = 4", "workers = 4", "reelhouse.workers", "duplicate of line 3"),
     ("workers = 3", "workers = three", "workers = three", "", "Invalid value"),
 ]  # fmt: skip
@@ -175,6 +200,78 @@ def test_a_mistake_is_named_with_file_line_and_key(
     assert str(caught.value).startswith(str(folder / "sources.toml"))
     named = [p for p in caught.value.problems if p.startswith(f"sources.toml:{line}: ") and key in p and says in p]
     assert named, caught.value
+
+
+KINDS = {  # kind → its annotations as TOML, and its namespace
+    "something_something_v1": ('{ labels = "a.txt", train = "train.csv" }', "something_something_v1"),
+    "something_something_v2": ('{ labels = "a.txt", test = "train.csv", test_answers = "val.csv" }',
+                               "something_something_v2"),
+    "ava": ('{ train = "train.csv", train_excluded = "val.csv" }', "youtube"),
+    "webvid": ('{ train = "train.csv", val = "val.csv" }', "webvid"),
+    "ucf101": ('{ classes = "a.txt", train = "train.csv", test = "val.csv" }', "ucf101"),
+    "hmdb51": ('{ splits = "*_test_split1.txt" }', "hmdb51"),
+    "list": ('{ train = "train.csv" }', "more"),
+}  # fmt: skip
+MORE = """
+[sources.more]
+kind = "KIND"
+media_root = "media"
+annotations = FILES
+collections = ["everything"]
+stride = 4
+licence = "own"
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_takes_its_own_files_and_has_a_namespace(folder: Path, kind: str) -> None:
+    for name in ("a.txt", "climb_test_split1.txt"):
+        (folder / name).touch()
+    files, namespace = KINDS[kind]
+    text = GOOD + MORE.replace("KIND", kind).replace("FILES", files)
+    more = load(write(folder, text)).sources[-1]
+    assert (more.kind, more.namespace, more.frame_rate) == (kind, namespace, None)
+    rated = text + "frame_rate = 12\n"
+    if kind in ("list", "something_something_v2"):
+        assert load(write(folder, rated)).sources[-1].frame_rate == 12
+    else:
+        with pytest.raises(ConfigError, match=r"sources\.more\.frame_rate: a source of kind .* does not take this key"):
+            load(write(folder, rated))
+
+
+def test_the_examples_of_the_docs_are_read_and_there_is_one_for_each_kind(folder: Path) -> None:
+    page = (ROOT / "docs" / "sources.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    rest = MORE[: MORE.index("kind")] + MORE[MORE.index("collections") :] + 'media_root = "media"\n'
+    sources = [load(write(folder, GOOD + rest + example), check_files=False).sources[-1] for example in examples]
+    assert sorted(source.kind for source in sources) == sorted(ANNOTATIONS) == sorted(ADAPTERS)
+    table = re.findall(r"^\| \[`(\w+)`\].*\| (?:`(\w+)`|the source's name) \|$", page, re.MULTILINE)
+    named = {source.kind: source.namespace.replace("more", "") for source in sources}
+    assert dict(table) == named
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "says"),
+    [
+        ("something_something_v1", '{ train = "train.csv" }', "annotations: `labels` is missing: the file that lists"),
+        ("something_something_v2", '{ labels = "val.csv", train = "train.csv", test_answers = "mine.csv" }',
+         "annotations.test_answers: adds to `test`, which is missing"),
+        ("ava", '{ train_excluded = "train.csv" }', "annotations: names no split. Give a file for some of train, val"),
+        ("ava", '{ train = "train.csv", val_excluded = "val.csv" }', "val_excluded: adds to `val`, which is missing"),
+        ("ava", '{ train = "train.csv", test = "val.csv" }', "annotations.test: unknown key"),
+        ("ucf101", '{ train = "train.csv" }', "annotations: `classes` is missing: classInd.txt"),
+        ("ucf101", '{ classes = "val.csv", val = "train.csv" }', "annotations.val: unknown key"),
+        ("hmdb51", "{ }", "annotations: `splits` is missing: the files of one split"),
+        ("hmdb51", '{ splits = "*_test_split2.txt" }', "_test_split2.txt. Correct the path"),
+        ("list", '{ train = "train.csv" }\nframe_rate = 0', "frame_rate: must be more than 0"),
+        ("list", '{ train = "train.csv" }\nframe_rate = -1', "frame_rate: must be 0 or more"),
+        ("list", '{ train = "train.csv" }\nwhere = { a = 1 }', "where: a source of kind 'list' does not take this key"),
+    ],
+)  # fmt: skip
+def test_files_and_keys_of_another_kind_are_named(folder: Path, kind: str, files: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(folder, GOOD + MORE.replace("KIND", kind).replace("FILES", files)))
+    assert len(caught.value.problems) <= 2 and says in str(caught.value)
 
 
 def test_all_problems_are_reported_together_in_the_order_of_lines(folder: Path) -> None:
@@ -226,6 +323,22 @@ def test_the_shipped_file_fits_the_embedded_corpus() -> None:
     ]  # fmt: skip
     assert config.data_root == ROOT / ".reelhouse/demo"
     assert config.taxonomies[0].aliases == ALIASES
+
+
+def test_the_hybrids_are_defined_as_in_the_paper() -> None:
+    config = load(ROOT / "examples/hybrid.toml", check_files=False)
+    feeding = {c.name: [s.name for s in config.sources if c.name in s.collections] for c in config.collections}
+    kinetics = ["kinetics400", "kinetics600", "kinetics700"]
+    assert feeding == {
+        "unlabeled_hybrid": [*kinetics, "something_something_v2", "ava", "webvid", "own_videos"],
+        "labeled_hybrid": kinetics,
+        "kinetics400": ["kinetics400"],
+    }
+    assert {s.name: s.stride for s in config.sources if s.stride != 4} == {"something_something_v2": 2}
+    assert {s.namespace for s in config.sources if s.name in (*kinetics, "ava")} == {"youtube"}
+    [unlabeled, labeled, _] = config.collections
+    assert (unlabeled.splits, unlabeled.taxonomy, labeled.taxonomy) == (("train",), None, "kinetics710")
+    assert len(config.taxonomies[0].aliases) == 15 and config.training.preset == "paper"
 
 
 def test_loading_imports_no_heavy_library() -> None:

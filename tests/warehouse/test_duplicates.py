@@ -11,10 +11,14 @@ import pyarrow as pa
 import pytest
 from rendered_clips import FPS, drifting, read, write
 
-from warehouse.curation.duplicates import clusters, find_duplicates, preference
-from warehouse.curation.perceptual import BUCKET_CAP
+from warehouse.curation.candidates import BUCKET_CAP
+from warehouse.curation.clusters import clusters
+from warehouse.curation.duplicates import Duplicates, find_duplicates
+from warehouse.curation.preference import preference
 from warehouse.curation.probe import probe_unit
+from warehouse.media_file import MediaFile
 from warehouse.schema import BY_NAME
+from warehouse.store import Store
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "ut_interaction"
 
@@ -26,6 +30,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def find(
+    folder: Path,
     media: list[dict[str, Any]],
     hashes: list[dict[str, Any]],
     *,
@@ -33,15 +38,8 @@ def find(
     protected: tuple[str, ...] = (),
 ) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], pa.Table]:
     """Edges by pair, and the table of clusters. Source ``a`` comes before ``b``."""
-    ids = sorted({row["clip_id"] for row in media})
-    edges, found = find_duplicates(
-        table("clips", clips or [{"clip_id": i, "namespace": "n", "native_id": i} for i in ids]),
-        table("memberships", [{"clip_id": row["clip_id"], "source": row["source"], "split": "train"} for row in media]),
-        table("media", media),
-        table("frame_hashes", hashes),
-        priority={"a": 0, "b": 1},
-        protected=protected,
-    )
+    result = search(folder, media, hashes, clips=clips, protected=protected)
+    edges, found = result.edges, result.clusters
     by_pair: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for edge in edges.to_pylist():
         assert edge["clip_a"] < edge["clip_b"]
@@ -51,9 +49,34 @@ def find(
     return by_pair, found
 
 
+def search(
+    folder: Path,
+    media: list[dict[str, Any]],
+    hashes: list[dict[str, Any]],
+    *,
+    clips: list[dict[str, Any]] | None = None,
+    protected: tuple[str, ...] = (),
+) -> Duplicates:
+    """Search with what an earlier call remembered in ``folder``."""
+    ids, store = sorted({row["clip_id"] for row in media}), Store(folder)
+    for source in ("a", "b"):
+        rows = [row for row in hashes if row["source"] == source]
+        rows.sort(key=lambda row: (row["clip_id"], row["variant"], row["t_ms"]))
+        store.write("frame_hashes", table("frame_hashes", rows), source)
+    return find_duplicates(
+        table("clips", clips or [{"clip_id": i, "namespace": "n", "native_id": i} for i in ids]),
+        table("memberships", [{"clip_id": row["clip_id"], "source": row["source"], "split": "train"} for row in media]),
+        table("media", media),
+        {s: (store.path("frame_hashes", s), store.file_fingerprint("frame_hashes", s)) for s in ("a", "b")},
+        folder / "search",
+        priority={"a": 0, "b": 1},
+        protected=protected,
+    )
+
+
 def probed(paths: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     media, hashes = [], []
-    for row, frames in probe_unit([(clip, "a", str(path)) for clip, path in paths.items()]):
+    for row, frames in probe_unit([(clip, "a", MediaFile(str(path))) for clip, path in paths.items()]):
         assert row["status"] == "ok", row
         media.append(row)
         hashes += frames
@@ -86,7 +109,7 @@ def test_every_edit_of_a_rendered_clip_is_found_and_nothing_else(tmp_path: Path)
         paths |= edited(f"clip{seed}", drifting(seed), FPS, tmp_path)
     (tmp_path / "copy.mp4").write_bytes(paths["clip0"].read_bytes())
     paths["clip0.copied"] = tmp_path / "copy.mp4"
-    found, _ = find(*probed(paths))
+    found, _ = find(tmp_path, *probed(paths))
     for seed in (0, 5):
         for edit, kind in KINDS.items():
             (edge,) = found[f"clip{seed}", f"clip{seed}.{edit}"]
@@ -107,7 +130,7 @@ def test_edits_of_real_clips_are_found_and_other_sequences_are_not(tmp_path: Pat
     originals = [Path(row["path"]).stem for row in rows[::40]]
     for name in originals:
         paths |= edited(name, *read(paths[name]), tmp_path)
-    found, _ = find(*probed(paths))
+    found, _ = find(tmp_path, *probed(paths))
     for name in originals:
         for edit, kind in KINDS.items():
             assert [edge["kind"] for edge in found[name, f"{name}.{edit}"]] == [kind]
@@ -129,11 +152,12 @@ def still(clip: str, rng: np.random.Generator, words: np.ndarray, flips: int, so
     return media, rows
 
 
-def test_more_copies_than_a_bucket_holds_are_all_tied_to_the_preferred() -> None:
+def test_more_copies_than_a_bucket_holds_are_all_tied_to_the_preferred(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene, other = rng.integers(0, 2**63, (2, 4)).astype("<u8")
     clips = [still(f"copy{i:03d}", rng, scene, 2) for i in range(3 * BUCKET_CAP)] + [still("zother", rng, other, 2)]
-    found, groups = find([m for m, _ in clips], [row for _, rows in clips for row in rows], protected=("copy077",))
+    hashes = [row for _, rows in clips for row in rows]
+    found, groups = find(tmp_path, [m for m, _ in clips], hashes, protected=("copy077",))
     for i in range(3 * BUCKET_CAP):
         if i != 77:
             assert tuple(sorted((f"copy{i:03d}", "copy077"))) in found
@@ -142,16 +166,83 @@ def test_more_copies_than_a_bucket_holds_are_all_tied_to_the_preferred() -> None
     assert "zother" not in groups["clip_id"].to_pylist()
 
 
-def test_a_static_scene_alone_is_no_evidence() -> None:
+@pytest.mark.parametrize("protected", [(), ("copy123",)])
+def test_of_500_copies_each_that_goes_is_tied_to_one_that_stays_in_every_collection(
+    tmp_path: Path, protected: tuple[str, ...]
+) -> None:
+    """Half of them noisy, half in one group of equal packets, of two sources; the second feeds a collection alone."""
+    rng = np.random.default_rng(4)
+    scene = rng.integers(0, 2**63, 4).astype("<u8")
+    media, hashes, members = [], [], []
+    for number in range(500):
+        clip, source = f"copy{number:03d}", "ab"[number % 2]
+        row, frames = still(clip, rng, scene, 2 if number < 250 else 0, source)
+        media.append(row if number < 250 else row | {"packet_hash": "one"})
+        hashes += frames
+        members.append({"clip_id": clip, "source": source, "split": "val" if clip in protected else "train"})
+    result = search(tmp_path, media, hashes, protected=protected)
+    edges = list(zip(result.edges["clip_a"].to_pylist(), result.edges["clip_b"].to_pylist(), strict=True))
+    assert len(edges) < 500 * 499 / 2 / 2  # not all pairs
+    rank = preference(table("memberships", members), table("media", media), {"a": 0, "b": 1}, protected)
+    for sources in ("ab", "b"):
+        usable = {m["clip_id"] for m in members if m["source"] in sources and m["split"] == "train"}
+        kept: set[str] = set()
+        linked: dict[str, set[str]] = {clip: set() for clip in rank}
+        for a, b in edges:
+            linked[a].add(b)
+            linked[b].add(a)
+        for clip in sorted(usable, key=rank.__getitem__):  # as decisions.py goes through them
+            if not linked[clip] & (kept | set(protected)):
+                kept.add(clip)
+        assert len(kept) == (0 if protected else 1)
+
+
+def test_new_clips_are_compared_with_all_and_the_outcome_is_that_of_a_search_from_nothing(tmp_path: Path) -> None:
+    """Twenty sets of copies grow, shrink and change; one of them is larger than a bucket and changes its preferred."""
+    rng = np.random.default_rng(5)
+    scenes = rng.integers(0, 2**63, (20, 4)).astype("<u8")
+
+    def some(first: int, count: int, scene: int | None = None) -> dict[str, tuple[dict, list]]:
+        return {f"clip{n:04d}": still(f"clip{n:04d}", rng, scenes[n % 20 if scene is None else scene], 2, "ab"[n % 2])
+                for n in range(first, first + count)}  # fmt: skip
+
+    def run(folder: str, clips: dict[str, tuple[dict, list]], protected: tuple[str, ...]) -> Duplicates:
+        media, hashes = [m for m, _ in clips.values()], [row for _, rows in clips.values() for row in rows]
+        return search(tmp_path / folder, media, hashes, protected=protected)
+
+    clips = some(0, 200) | some(1000, BUCKET_CAP - 4, scene=0)
+    stages = [(dict(clips), ())]
+    clips |= some(200, 3)  # new clips
+    stages.append((dict(clips), ()))
+    clips |= some(2000, 12, scene=0)  # a bucket grows above the cap, and another clip becomes its preferred
+    stages.append((dict(clips), ("clip2005",)))
+    clips = {clip: rows for clip, rows in clips.items() if clip not in ("clip1003", "clip0007", "clip2005")}
+    clips |= some(0, 2, scene=7)  # removed and changed
+    stages.append((dict(clips), ()))
+    for _ in range(12):  # and the bucket shrinks below the cap again
+        clips.pop(next(clip for clip in clips if clip > "clip1"))
+    stages.append((dict(clips), ()))
+    compared = []
+    for number, (state, protected) in enumerate(stages):
+        grown, anew = run("grown", state, protected), run(f"anew{number}", state, protected)
+        assert grown.edges.equals(anew.edges)
+        assert grown.clusters.equals(anew.clusters)
+        compared.append((grown.compared, anew.compared))
+    assert compared[0][0] == compared[0][1] > 1000
+    assert 0 < compared[1][0] <= 3 * 203  # three new clips, each with all
+    assert run("grown", *stages[-1]).compared == 0
+
+
+def test_a_static_scene_alone_is_no_evidence(tmp_path: Path) -> None:
     """Frames 20 bits apart at every offset: the same tabletop, another take. 3 bits apart: a copy."""
     rng = np.random.default_rng(1)
     scene = rng.integers(0, 2**63, 4).astype("<u8")
     clips = [still(name, rng, scene, flips) for name, flips in (("a", 10), ("b", 10), ("c", 1), ("d", 2))]
-    found, _ = find([m for m, _ in clips], [row for _, rows in clips for row in rows])
+    found, _ = find(tmp_path, [m for m, _ in clips], [row for _, rows in clips for row in rows])
     assert set(found) == {("c", "d")}
 
 
-def test_exact_tiers_are_a_ladder_over_all_files_of_a_clip() -> None:
+def test_exact_tiers_are_a_ladder_over_all_files_of_a_clip(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     words = rng.integers(0, 2**63, (4, 4)).astype("<u8")
     media = [still(name, rng, words[i], 0)[0] for i, name in enumerate("pqrs")]
@@ -160,14 +251,14 @@ def test_exact_tiers_are_a_ladder_over_all_files_of_a_clip() -> None:
     media[2] |= {"packet_hash": "same"}
     media.append(still("s", rng, words[3], 0, source="b")[0] | {"sha256": "same", "packet_hash": "x"})
     media.append(still("t", rng, words[3], 0)[0] | {"status": "quarantined", "sha256": "same"})
-    found, groups = find(media, [])
+    found, groups = find(tmp_path, media, [])
     kinds = {pair: [edge["kind"] for edge in edges] for pair, edges in found.items()}
     assert kinds == {("p", "q"): ["bytes"], ("p", "s"): ["bytes"], ("q", "s"): ["bytes"],
                      ("p", "r"): ["packets"], ("q", "r"): ["packets"]}  # fmt: skip
     assert {row["clip_id"]: row["cluster_id"] for row in groups.to_pylist()} == dict.fromkeys("pqrs", "p")
 
 
-def test_overlapping_intervals_of_one_video() -> None:
+def test_overlapping_intervals_of_one_video(tmp_path: Path) -> None:
     video = {"namespace": "youtube", "native_id": "v"}
     clips = [
         video | {"clip_id": "a", "start_ms": 10_000, "end_ms": 20_000},
@@ -177,7 +268,7 @@ def test_overlapping_intervals_of_one_video() -> None:
         video | {"clip_id": "e", "start_ms": 10_000, "end_ms": 20_000, "native_id": "w"},
     ]
     media = [{"clip_id": row["clip_id"], "source": "a", "status": "missing"} for row in clips]
-    found, _ = find(media, [], clips=clips + clips)
+    found, _ = find(tmp_path, media, [], clips=clips + clips)
     assert {pair: (edges[0]["kind"], edges[0]["offset_ms"]) for pair, edges in found.items()} == {
         ("a", "b"): ("overlap", -5000), ("a", "d"): ("overlap", 10_000), ("b", "d"): ("overlap", 15_000),
         ("c", "d"): ("overlap", 23_000)}  # fmt: skip
@@ -191,6 +282,7 @@ def test_preference_follows_the_stated_order() -> None:
         "z_protected": good | {"source": "b", "width": 64},
         "y_labelled": good | {"source": "b", "width": 64},
         "x_priority": good | {"width": 64},
+        "xw_licence": good | {"source": "b", "width": 64},
         "w_pixels": good | {"source": "b", "duration_ms": 1000},
         "v_length": good | {"source": "b", "width": 300},
         "t_id": good | {"source": "b", "width": 300, "duration_ms": 8000},
@@ -198,8 +290,9 @@ def test_preference_follows_the_stated_order() -> None:
         "s_unreadable": good | {"status": "quarantined"},
     }
     labels = {"y_labelled": "a class"}
-    memberships = [{"clip_id": c, "source": row["source"], "split": "train", "label": labels.get(c)}
-                   for c, row in media.items()]  # fmt: skip
+    licences = {"xw_licence": "CC-BY-4.0", "w_pixels": "None stated", "v_length": " ", "t_id": "unknown"}
+    memberships = [{"clip_id": c, "source": row["source"], "split": "train", "label": labels.get(c),
+                    "licence": licences.get(c, "none")} for c, row in media.items()]  # fmt: skip
     rank = preference(
         table("memberships", memberships),
         table("media", [{"clip_id": c, **row} for c, row in media.items()]),
@@ -211,7 +304,7 @@ def test_preference_follows_the_stated_order() -> None:
 
 def test_a_clip_stands_only_for_those_it_has_an_edge_to() -> None:
     chain = [{"clip_a": a, "clip_b": b} for a, b in (("a", "b"), ("b", "c"), ("c", "d"), ("x", "y"))]
-    rows = clusters(chain, {clip: rank for rank, clip in enumerate("dcbayx")}).to_pylist()
+    rows = clusters(pa.Table.from_pylist(chain), {clip: rank for rank, clip in enumerate("dcbayx")}).to_pylist()
     assert {row["clip_id"]: row["cluster_id"] for row in rows} == dict.fromkeys("abcd", "a") | dict.fromkeys("xy", "x")
     canonical = {row["clip_id"]: row["canonical_id"] for row in rows}
     assert canonical == {"a": "b", "b": "c", "c": "d", "d": "d", "x": "y", "y": "y"}

@@ -37,6 +37,11 @@ def environment(items: list) -> list:
     return [(os.getpid(), {name: os.environ.get(name) for name in SINGLE_THREADED}) for _ in items]
 
 
+def environment_at_birth(items: list) -> list:
+    given = dict(entry.partition("=")[::2] for entry in Path("/proc/self/environ").read_text().split("\0"))
+    return [{name: given.get(name) for name in SINGLE_THREADED} for _ in items]
+
+
 def short_answer(items: list) -> list:
     return items[:-1]
 
@@ -79,6 +84,12 @@ def test_processes_are_reused_and_single_threaded() -> None:
     assert len({pid for pid, _ in answers}) <= 2
     assert os.getpid() not in {pid for pid, _ in answers}
     assert all(value == "1" for _, values in answers for value in values.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to see a process's first environment in")
+def test_processes_are_single_threaded_before_they_import_our_main_module() -> None:
+    [(_, [given])] = map_unordered(environment_at_birth, [[1]], workers=1, timeout_s=30)
+    assert set(given.values()) == {"1"}
 
 
 def test_a_worker_killed_from_outside_loses_nothing() -> None:

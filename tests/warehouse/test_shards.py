@@ -15,6 +15,8 @@ import webdataset
 from rendered_clips import drifting, read, write
 
 from warehouse.catalog.snapshots import Sample
+from warehouse.curation.probe import probe_and_hash
+from warehouse.media_file import MediaFile
 from warehouse.shards.packing import plan_packing
 from warehouse.shards.reader import ShardError, read_sample
 from warehouse.shards.rendition import RenditionError, encode_np256, fit_short_side
@@ -28,10 +30,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write(folder / name, drifting(seed)) for seed, name in enumerate(("a.mp4", "b.mp4", "c.webm"))]
 
 
+def member(clip_id: str, media: MediaFile) -> Member:
+    found = probe_and_hash(media).media
+    keys = ("sha256", "packet_hash", "codec", "width", "height", "rotation", "fps", "frames")
+    return Member(clip_id, media, **{key: found[key] for key in keys})
+
+
 def plan(folder: Path, clips: list[Path], rendition: str) -> ShardPlan:
     members = tuple(
-        Member(f"{i:032x}", str(clip), hashlib.sha256(clip.read_bytes()).hexdigest(), "h264", 96, 72, 25.0, 50)
-        for i, clip in enumerate(clips)
+        member(f"{i:032x}", MediaFile(str(clip))) for i, clip in enumerate(clips)
     )
     return ShardPlan(str(folder), "shard-0", "src", rendition, 4, members)
 
@@ -65,7 +72,7 @@ def test_a_clip_larger_than_a_shard_gets_one_of_its_own() -> None:
 
 def test_np256_holds_its_contract(clips: list[Path]) -> None:
     source, _ = read(clips[0])
-    encoded = encode_np256(clips[0], stride=4)
+    encoded = encode_np256(MediaFile(str(clips[0])), 4, 25.0)
     assert (encoded.codec, encoded.frames, encoded.fps, encoded.width, encoded.height) == ("h264", 50, 25.0, 96, 72)
     with av.open(io.BytesIO(encoded.data)) as container:
         assert not container.streams.audio
@@ -82,7 +89,7 @@ def test_np256_holds_its_contract(clips: list[Path]) -> None:
 
 def test_np256_gives_the_same_bytes_each_time(clips: list[Path]) -> None:
     # libx264's macroblock tree made other bytes in most of such runs; see x264_options.
-    assert len({encode_np256(clips[1], stride=2).data for _ in range(12)}) == 1
+    assert len({encode_np256(MediaFile(str(clips[1])), 2, 25.0).data for _ in range(12)}) == 1
 
 
 def test_sides_become_even_and_are_never_enlarged() -> None:
@@ -97,7 +104,12 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")
     with pytest.raises(RenditionError, match=r"broken\.mp4"):
-        encode_np256(broken, stride=4)
+        encode_np256(MediaFile(str(broken)), 4, 25.0)
+    # A playlist that names a good clip is none itself, here as when it is probed.
+    write(tmp_path / "good.mp4", drifting(1, count=10))
+    broken.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\ngood.mp4\n#EXT-X-ENDLIST\n")
+    with pytest.raises(RenditionError, match=r"broken\.mp4.*unreadable_container"):
+        encode_np256(MediaFile(str(broken)), 4, 25.0)
 
 
 @pytest.mark.parametrize("rendition", ["np256", "original"])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from warehouse.schema import BY_NAME, TABLES
@@ -20,9 +21,17 @@ def test_rows_come_back_as_written_and_carry_their_fingerprint(tmp_path: Path) -
     assert store.read("labels").schema == BY_NAME["labels"].schema
 
 
+def test_a_file_with_the_columns_of_an_older_version_is_not_current(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("labels", [LABEL], fingerprint="f")
+    file = pq.read_table(store.path("labels"))
+    pq.write_table(file.drop_columns(["source"]), store.path("labels"))
+    assert not store.is_current("labels", None, "f")
+
+
 def test_parts_are_read_together_and_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
     store = Store(tmp_path / "source=x")
-    reject = {"source": "b", "file": "f", "row": 1, "error_class": "bad_path", "detail": "d"}
+    reject = {"source": "b", "file": "f", "row": 1, "split": None, "error_class": "bad_path", "detail": "d"}
     store.write("rejects", [reject], "b")
     store.write("rejects", [reject | {"source": "a"}], "a")
     assert [row["source"] for row in store.rows("rejects")] == ["a", "b"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 import duckdb
 
 from warehouse.config import Collection, Config
-from warehouse.curation.labels import class_names
 from warehouse.store import Store, replace_file
 
 
@@ -46,7 +45,7 @@ class Sample:
 def take_snapshot(store: Store, config: Config, collection: Collection) -> dict[str, Any]:
     """Write the collection's present membership and return its row of ``snapshots``.
 
-    The id is a hash of the ordered (clip id, split, label, weight, rendition): taking it again changes nothing.
+    The id is a hash of what it holds (:func:`snapshot_hash`): taking it again changes nothing.
 
     Raises:
         SnapshotError: the collection is empty, or a clip that it keeps is in no shard; names them.
@@ -82,7 +81,11 @@ def take_snapshot(store: Store, config: Config, collection: Collection) -> dict[
         }
         for position, row in enumerate(decisions)
     ]
-    snapshot_id = snapshot_hash(clips)
+    classes = None
+    if collection.taxonomy:
+        of_taxonomy = (row for row in store.rows("classes") if row["taxonomy"] == collection.taxonomy)
+        classes = [row["class_name"] for row in sorted(of_taxonomy, key=lambda row: row["class_id"])]
+    snapshot_id = snapshot_hash(clips, classes)
     known = store.rows("snapshots", snapshot_id)
     if known:
         _point(store, collection.name, snapshot_id)
@@ -93,7 +96,7 @@ def take_snapshot(store: Store, config: Config, collection: Collection) -> dict[
         "created": datetime.now(UTC),
         "clips": len(clips),
         "taxonomy": collection.taxonomy,
-        "classes": class_names(labels, collection.taxonomy) if collection.taxonomy else None,
+        "classes": classes,
     }
     # The row of `snapshots` last: a snapshot that is listed is complete.
     store.write("snapshot_clips", [{"snapshot_id": snapshot_id, **clip} for clip in clips], snapshot_id)
@@ -122,10 +125,13 @@ def _point(store: Store, collection: str, snapshot_id: str) -> None:
     replace_file(_pointer(store, collection), f"{snapshot_id}\n".encode())
 
 
-def snapshot_hash(clips: Iterable[Mapping[str, Any]]) -> str:
-    """Hex digest (16 characters) of the ordered clip id, split, class, weight, rendition and stride."""
+def snapshot_hash(clips: Iterable[Mapping[str, Any]], classes: Sequence[str] | None) -> str:
+    """Hex digest (16 characters) of the class list and the ordered clip id, split, class, weight, rendition and stride.
+
+    A class list may hold classes that no clip of the snapshot shows.
+    """
     keys = ("clip_id", "split", "class_id", "class_name", "weight", "rendition", "stride")
-    lines = (json.dumps([clip[key] for key in keys]) for clip in clips)
+    lines = [json.dumps(classes), *(json.dumps([clip[key] for key in keys]) for clip in clips)]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 

@@ -1,218 +1,225 @@
-"""Pairs of clips that show the same thing: candidates by banded search, verified by voting on a common time offset.
+"""Pairs of clips that show the same thing: candidates by their key frames, verified frame by frame.
 
-Distances are counted on two sets of bits: all 256, and the 66 lowest frequencies. The low ones change least when a
-picture is compressed, smooth, or seen an eighth of a second later (a trimmed copy is sampled off the original's grid);
-the others tell scenes apart. The thresholds were chosen on edits of real clips and of drifting textures, against all
-pairs of clips of a set where many share a scene.
+What has been compared is remembered under the data root, and a search after new clips have come compares only these
+with all others. It finds what a search from nothing finds: a pair depends on its two clips, on which clips share its
+buckets, and on which are preferred, and these are looked at anew each time.
 
-Known to be missed: a trimmed copy of a fast pan (a quarter of the frame's width in a second) that starts about half a
-sampling step off; copies of an empty, motionless scene that were compressed hard; two clips of which less than
-``MIN_COVERAGE`` is common.
+Known to be missed: crops of more than a quarter, or far off the centre; a picture in a picture; most copies with a
+logo of 3 % of the area or turned by 3 degrees; two clips of which less than ``MIN_COVERAGE`` of the shorter is common.
 """
 
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
-import duckdb
 import numpy as np
 
-from warehouse.curation.frame_hashes import GRID_MS
+from warehouse.curation import alignment, candidates
+from warehouse.curation.alignment import Alignment, align
+from warehouse.curation.candidates import FLIPPED, INSIDE_FIRST, INSIDE_SECOND, Searched, find_candidates, unpack
+from warehouse.curation.clip_frames import ClipFrames, Frames
+from warehouse.curation.hash_bits import LOW_WORDS, MIRROR_WORDS
+from warehouse.curation.hash_rows import VARIANTS
+from warehouse.curation.key_frames import REACH, SHORT, KeyFrames, key_frames, save_arrays
 
-MIN_QUALITY = 0.03
-"""Frames with a smaller spread of grey levels are neither searched with nor compared."""
+SEARCH_VERSION = 1
+"""Raise it when candidates or verification give other results: nothing compared before is trusted."""
 
-FRAME_DISTANCE, FRAME_DISTANCE_LOW = 100, 18
-"""Two frames agree if they differ in at most this many of all 256 and of the 66 low bits (unrelated: 128 and 33)."""
-
-MIN_INLIERS = 4
-"""Frames that must agree at one offset: one second."""
-
-MIN_COVERAGE, MIN_AGREEMENT = 0.7, 0.6
-"""Share that must agree: of the shorter clip's frames, and of the frames that overlap at the offset."""
-
-DISTINCT_RATIO = 0.7
-"""The offset must stand out: agreeing frames are closer than this share of the distance a second or more beside it."""
-
-NOISE_DISTANCE, MOTION_SHARE = 12.0, 0.75
-"""A copy differs by what compression changes and by what moves until the next sample, of which it may be sampled up
-to half off: at most ``NOISE_DISTANCE`` + ``MOTION_SHARE`` × the mean distance of successive frames.
-"""
-
-SAME_DISTANCE = 10.0
-"""In a near-static scene no offset stands out, and all clips of it agree: copies only if closer than this."""
-
-NEAR_LENGTH = 0.8
-"""Clips whose lengths differ by less than this ratio are ``near``, others ``contained``."""
-
-BANDS, BAND_BITS, BAND_SEED = 24, 24, 20240
-BUCKET_CAP = 64
-"""Clips in one bucket that are all paired; in a larger one each is paired with the preferred clip alone."""
-
-_vertical, _horizontal = np.meshgrid(np.arange(1, 17), np.arange(1, 17), indexing="ij")
-_LOW = _vertical + _horizontal <= 12
+_PICTURE = tuple(range(2))  # full, trimmed
+_INSIDE = tuple(range(2, len(VARIANTS)))
+_CHUNK = 512
+# So many frames of a clip are looked at first, of which so many must occur in the other.
+_LOOKED_AT, _LOOKED_AT_OCCUR = 8, 3
+MATCH = np.dtype([("pair", "u8"), ("inliers", "i4"), ("coverage", "f8"), ("mean_distance", "f8"), ("offset_ms", "i8")])
+"""A verified pair: :func:`candidates.pack` of two clip numbers, and its :class:`Alignment`."""
 
 
 @dataclass(frozen=True)
-class Match:
-    """A verified pair; ``a`` and ``b`` are clip numbers, ``offset_ms`` is time in b minus time in a."""
+class Compared:
+    """The clips that are compared, numbered in the order of their ids.
 
-    a: int
-    b: int
-    mirrored: bool
-    inliers: int
-    coverage: float
-    mean_distance: float
-    offset_ms: int
+    Attributes:
+        ids: ascending, bytes (n,).
+        source: of the file that is compared, place in ``sources``, int16 (n,).
+        rank: the lowest is preferred, int64 (n,).
+        sources: names.
+    """
 
-
-def _words(bits: np.ndarray) -> np.ndarray:
-    """Bool (16, 16) or (256,) as uint64 (4,), in the bit order of the hashes."""
-    return np.packbits(bits.ravel(), bitorder="little").view("<u8")
-
-
-_LOW_WORDS = _words(_LOW)
+    ids: np.ndarray
+    source: np.ndarray
+    rank: np.ndarray
+    sources: tuple[str, ...]
 
 
-def find_matches(frames: duckdb.DuckDBPyRelation, con: duckdb.DuckDBPyConnection) -> list[Match]:
-    """All verified pairs among the clips of ``frames``, sorted.
+@dataclass(frozen=True)
+class Found:
+    """All verified pairs, ascending, and how many had to be compared for that."""
+
+    matches: np.ndarray
+    compared: int
+
+
+def find_matches(compared: Compared, hash_files: Mapping[str, tuple[Path, str]], memory: Path) -> Found:
+    """All verified pairs among the clips.
 
     Args:
-        frames: columns ``clip`` (INTEGER, numbered in order of preference), ``variant``, ``t_ms``, ``h0..h3``.
-            Low-quality frames are already left out.
-        con: the connection that ``frames`` belongs to; working tables are made and dropped in it.
+        compared: the clips.
+        hash_files: for each source its part of ``frame_hashes`` and the fingerprint of that file's content.
+        memory: folder for what is remembered. It may be deleted at any time: all is then compared again.
     """
-    frames.create("perceptual_frames")
-    hashes = _load(con)
-    matches = [match for a, b, mirrored in _candidates(con) if (match := _verify(hashes, a, b, mirrored))]
-    con.execute("DROP TABLE perceptual_frames")
-    return _without_weaker_mirrors(matches)
+    # One source after the other: all key frames at once are what most of the memory is needed for.
+    frames = (key_frames(*hash_files[name], memory / "key_frames" / f"{name}.npz") for name in compared.sources)
+    searched, checksum, earlier = _prepare(compared, frames, memory / "matches.npz")
+    found = find_candidates(searched)
+    del searched
+    # An edge between unchanged clips that is a candidate still holds; one that is none any more does not.
+    standing = np.isin(earlier["pair"], np.union1d(found.known, found.to_compare))
+    kept = earlier[standing]
+    todo = np.setdiff1d(found.to_compare, kept["pair"])
+    memory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=memory, prefix="frames.") as folder:
+        fresh = _verify_all(todo, _frames_of(todo, compared, hash_files, Path(folder)))
+    matches = np.sort(np.concatenate([kept, fresh]), order="pair")
+    save_arrays(
+        memory / "matches.npz",
+        {"version": np.array(_version()), "ids": compared.ids, "checksum": checksum, "matches": matches,
+         "large": np.concatenate(found.large), "large_counts": np.array([len(keys) for keys in found.large])},
+    )  # fmt: skip
+    return Found(_strongest(matches), len(todo))
 
 
-def _load(con: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
-    """``{(clip, variant): (t_ms int64 (n,), hashes uint64 (n, 4))}``, views into one array for all."""
-    columns = con.sql(
-        "SELECT clip, variant, t_ms, h0, h1, h2, h3 FROM perceptual_frames ORDER BY clip, variant, t_ms"
-    ).fetchnumpy()
-    clip, variant = np.asarray(columns["clip"]), np.asarray(columns["variant"], dtype=str)
-    times = np.asarray(columns["t_ms"])
-    hashes = np.stack([np.asarray(columns[f"h{i}"]) for i in range(4)], axis=1)
-    if len(clip) == 0:
-        return {}
-    first = np.flatnonzero(np.r_[True, (clip[1:] != clip[:-1]) | (variant[1:] != variant[:-1])])
-    return {
-        (int(clip[start]), str(variant[start])): (times[start:stop], hashes[start:stop])
-        for start, stop in zip(first, np.r_[first[1:], len(clip)], strict=True)
-    }
+def _version() -> str:
+    """What an earlier search must agree in for its comparisons to be trusted."""
+    searched = (REACH.tolist(), SHORT)
+    paired = (candidates.BANDS, candidates.BAND_BITS, candidates.BUCKET_CAP, candidates.CLOSE)
+    return f"{SEARCH_VERSION} {searched} {paired} {alignment.GRID_MS}"
 
 
-def _candidates(con: duckdb.DuckDBPyConnection) -> list[tuple[int, int, bool]]:
-    """Pairs ``(a, b, mirrored)``, a < b, with a frame each that agree in a band's bits and are close in all.
+def _prepare(
+    compared: Compared, frames: Iterator[KeyFrames], memory: Path
+) -> tuple[Searched, np.ndarray, np.ndarray]:
+    """What is searched, the clips' checksums, and the matches remembered between clips that have not changed."""
+    checksum = np.zeros(len(compared.ids), np.uint64)
+    # By role: clip numbers and hashes.
+    pieces = {role: [(np.empty(0, np.int32), np.empty((0, 4), np.uint64))]
+              for role in (candidates.INDEXED, candidates.CENTRE)}  # fmt: skip
+    for place, known in enumerate(frames):
+        number = np.searchsorted(compared.ids, known.ids)
+        there = np.take(compared.ids, number, mode="clip") == known.ids if len(compared.ids) else known.ids == b"-"
+        there &= np.take(compared.source, number, mode="clip") == place if len(compared.ids) else True
+        checksum[number[there]] = known.checksum[there]
+        whole = known.variant < len(_PICTURE)
+        for role, chosen in ((candidates.INDEXED, whole), (candidates.CENTRE, ~whole)):
+            chosen &= there[known.clip]
+            pieces[role].append((number[known.clip[chosen]].astype(np.int32), known.hashes[chosen]))
+        del known
+    roles = np.repeat(np.array(list(pieces), np.int8), [sum(len(clip) for clip, _ in of) for of in pieces.values()])
+    clip, hashes = (np.concatenate([piece[part] for of in pieces.values() for piece in of]) for part in (0, 1))
+    fresh, linked = np.ones(len(compared.ids), bool), np.zeros(len(compared.ids), bool)
+    earlier, large = np.empty(0, MATCH), []
+    if memory.exists():
+        with np.load(memory) as then:
+            if str(then["version"]) == _version():
+                fresh, earlier = _unchanged(compared.ids, checksum, then)
+                large = np.split(then["large"], np.cumsum(then["large_counts"])[:-1])
+    for ends in unpack(earlier["pair"])[:2]:
+        linked[ends] = True
+    searched = Searched(clip, roles, hashes, compared.rank, compared.source, fresh, linked, large)
+    return searched, checksum, earlier
 
-    A bucket holds one frame of each clip, so a static clip or a title card costs no more than any other. One band
-    at a time keeps memory to one band's buckets.
+
+def _unchanged(ids: np.ndarray, checksum: np.ndarray, then: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Which clips are new or changed, and the earlier matches of the others in today's numbers."""
+    place = np.searchsorted(ids, then["ids"])
+    same = (np.take(ids, place, mode="clip") == then["ids"]) if len(ids) else np.zeros(len(place), bool)
+    same &= (np.take(checksum, place, mode="clip") == then["checksum"]) if len(ids) else False
+    fresh = np.ones(len(ids), bool)
+    fresh[place[same]] = False
+    matches = then["matches"]
+    a, b, how = unpack(matches["pair"])
+    standing = same[a] & same[b]
+    matches = matches[standing]
+    matches["pair"] = candidates.pack(place[a[standing]], place[b[standing]], how[standing])
+    return fresh, matches
+
+
+def _frames_of(
+    pairs: np.ndarray, compared: Compared, hash_files: Mapping[str, tuple[Path, str]], folder: Path
+) -> ClipFrames:
+    needed = np.zeros(len(compared.ids), bool)
+    for ends in unpack(pairs)[:2]:
+        needed[ends] = True
+    files = []
+    for place, name in enumerate(compared.sources):
+        numbers = np.flatnonzero(needed & (compared.source == place))
+        if len(numbers):
+            files.append((hash_files[name][0], compared.ids[numbers], numbers))
+    return ClipFrames(folder, len(compared.ids), files)
+
+
+def _verify_all(pairs: np.ndarray, frames: ClipFrames) -> np.ndarray:
+    """Those of the pairs that hold, as ``MATCH``."""
+
+    def verify(chunk: np.ndarray) -> list[tuple[int, int, float, float, int]]:
+        held = []
+        chunk = chunk[_plausible(frames, *unpack(chunk))]
+        for pair, a, b, how in zip(chunk, *unpack(chunk), strict=True):
+            best = _verify(frames, int(a), int(b), int(how))
+            if best is not None:
+                held.append((int(pair), best.inliers, best.coverage, best.mean_distance, best.offset_ms))
+        return held
+
+    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
+    # Threads: nearly all time is spent in NumPy, which lets others run meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.array(list(chain.from_iterable(pool.map(verify, chunks))), MATCH)
+
+
+def _plausible(frames: ClipFrames, a: np.ndarray, b: np.ndarray, how: np.ndarray) -> np.ndarray:
+    """Which pairs are worth aligning, bool (n,): of some frames of the shorter clip enough occur in the other.
+
+    A copy agrees in ``MIN_COVERAGE`` of the shorter clip. What shares a title card with it does not.
     """
-    con.execute("CREATE OR REPLACE TEMP TABLE candidates (a INTEGER, b INTEGER, mirrored BOOLEAN)")
-    rng = np.random.default_rng(BAND_SEED)
-    low = np.flatnonzero(_LOW)
-    distance = " + ".join(f"bit_count(xor(x.h.h{i}, y.h.h{i}))::INTEGER" for i in range(4))
-    distance_low = " + ".join(
-        f"bit_count(xor(x.h.h{i}, y.h.h{i}) & {word}::UBIGINT)::INTEGER" for i, word in enumerate(_LOW_WORDS) if word
-    )
-    for _ in range(BANDS):
-        band = np.zeros(256, bool)
-        band[rng.choice(low, BAND_BITS, replace=False)] = True
-        key = ", ".join(f"h{i} & {word}::UBIGINT" for i, word in enumerate(_words(band)) if word)
-        con.execute(f"""
-            INSERT INTO candidates
-            WITH keyed AS MATERIALIZED (
-                SELECT hash({key}) AS key, * FROM perceptual_frames
-            ), bucket AS (
-                SELECT key, clip, variant = 'mirrored' AS mirrored,
-                       arg_min(struct_pack(h0, h1, h2, h3), (t_ms, variant)) AS h
-                FROM keyed SEMI JOIN (SELECT key FROM keyed GROUP BY key HAVING min(clip) < max(clip)) USING (key)
-                GROUP BY ALL
-            ), placed AS (
-                SELECT *, row_number() OVER (PARTITION BY key ORDER BY mirrored, clip) AS place,
-                       count(*) OVER (PARTITION BY key) AS members
-                FROM bucket
-            )
-            SELECT DISTINCT least(x.clip, y.clip), greatest(x.clip, y.clip), y.mirrored
-            FROM placed x JOIN placed y
-              ON x.key = y.key AND NOT x.mirrored AND x.place < y.place AND x.clip <> y.clip
-             AND (x.members <= {BUCKET_CAP} OR x.place = 1)
-            WHERE {distance} <= {FRAME_DISTANCE} AND {distance_low} <= {FRAME_DISTANCE_LOW}
-        """)
-    found = con.sql("SELECT DISTINCT a, b, mirrored FROM candidates ORDER BY ALL").fetchall()
-    con.execute("DROP TABLE candidates")
-    return found
+    ends = [frames.variants(clip, _PICTURE) for clip in (a, b)]
+    for side, inside in ((0, INSIDE_FIRST), (1, INSIDE_SECOND)):
+        of_centre = frames.variants((a, b)[side], _INSIDE)
+        variants, start, count = (np.where(how == inside, x, y) for x, y in zip(of_centre, ends[side], strict=True))
+        ends[side] = variants, start, count
+    swapped = ends[0][2] > ends[1][2]
+    few, many = ([np.where(swapped, y, x) for x, y in zip(*pair, strict=True)] for pair in (ends, ends[::-1]))
+    spread = few[1][:, None] + np.arange(_LOOKED_AT) * (few[2][:, None] - 1) // (_LOOKED_AT - 1)
+    longest = int(many[2].max(initial=1))
+    every = many[1][:, None] + np.minimum(np.arange(longest), many[2][:, None] - 1)
+    flip = np.where((how == FLIPPED)[:, None, None], MIRROR_WORDS, np.uint64(0))
+    looked_at, others = frames.rows(spread) ^ flip, frames.rows(every)
+    low = np.zeros((len(a), _LOOKED_AT, longest), np.uint8)
+    for word in np.flatnonzero(LOW_WORDS):
+        low += np.bitwise_count((looked_at[:, :, None, word] ^ others[:, None, :, word]) & LOW_WORDS[word])
+    occur = (low <= alignment.FRAME_DISTANCE_LOW).any(axis=2).sum(axis=1)
+    return (occur >= _LOOKED_AT_OCCUR) | (few[0] > 1) | (many[0] > 1)
 
 
-def _verify(
-    hashes: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]], a: int, b: int, mirrored: bool
-) -> Match | None:
+def _verify(frames: ClipFrames, a: int, b: int, how: int) -> Alignment | None:
     """The best alignment over the variants of both clips, or ``None`` if none holds."""
-    if mirrored:
-        pairs = [("mirrored", "trimmed" if (b, "trimmed") in hashes else "full")]
-    else:
-        pairs = [(x, y) for x in ("full", "trimmed") for y in ("full", "trimmed")]
-    found = [align(hashes[a, x], hashes[b, y]) for x, y in pairs if (a, x) in hashes and (b, y) in hashes]
-    best = max((f for f in found if f), key=lambda f: (f[0], -f[2]), default=None)
-    return Match(a, b, mirrored, *best) if best else None
+    of_a = frames.of(a, _INSIDE if how == INSIDE_FIRST else _PICTURE)
+    of_b = list(frames.of(b, _INSIDE if how == INSIDE_SECOND else _PICTURE))
+    if how == FLIPPED:
+        of_a = _mirrored(of_a)
+    found = [align(x, y) for x in of_a for y in of_b]
+    return max((f for f in found if f), key=lambda f: (f.inliers, -f.mean_distance), default=None)
 
 
-def align(
-    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
-) -> tuple[int, float, float, int] | None:
-    """Vote for the time offset at which two clips agree.
-
-    Args:
-        a, b: t_ms (n,) and hashes uint64 (n, 4) of the sampled frames.
-
-    Returns:
-        (inliers, coverage, mean distance of the inliers, offset in ms), or ``None`` if the clips do not match.
-    """
-    (t_a, h_a), (t_b, h_b) = a, b
-    shorter = min(len(t_a), len(t_b))
-    if shorter < MIN_INLIERS:
-        return None
-    differing = h_a[:, None] ^ h_b[None]
-    distance = np.bitwise_count(differing).sum(-1, dtype=np.int32)
-    low = np.bitwise_count(differing & _LOW_WORDS).sum(-1, dtype=np.int32)
-    agree = (distance <= FRAME_DISTANCE) & (low <= FRAME_DISTANCE_LOW)
-    lag = t_b[None] - t_a[:, None]
-    step = np.rint(lag / GRID_MS).astype(np.int64)
-    votes = np.bincount((step - step.min())[agree])
-    if len(votes) == 0 or votes.max() < MIN_INLIERS:
-        return None
-    # Of offsets with as many votes, as in a slow scene, the one with the smallest distance.
-    tied = np.flatnonzero(votes >= max(MIN_INLIERS, 0.9 * votes.max())) + step.min()
-    offset = min(tied, key=lambda s: (float(distance[agree & (step == s)].mean()), abs(s)))
-    at_offset = step == offset
-    chosen = agree & at_offset
-    inliers = _frames(chosen)
-    coverage, mean = inliers / shorter, float(distance[chosen].mean())
-    if inliers < MIN_INLIERS or coverage < MIN_COVERAGE or inliers < MIN_AGREEMENT * _frames(at_offset):
-        return None
-    if mean > SAME_DISTANCE:
-        beside = distance[np.abs(step - offset) * GRID_MS >= 1000]
-        motion = (_motion(h_a) + _motion(h_b)) / 2
-        if len(beside) < MIN_INLIERS or mean > DISTINCT_RATIO * float(beside.mean()):
-            return None
-        if mean > NOISE_DISTANCE + MOTION_SHARE * motion:
-            return None
-    return inliers, coverage, mean, int(np.median(lag[chosen]))
+def _mirrored(frames: Iterator[Frames]) -> Iterator[Frames]:
+    return ((times, hashes ^ MIRROR_WORDS) for times, hashes in frames)
 
 
-def _motion(hashes: np.ndarray) -> float:
-    """Mean distance of successive frames."""
-    return float(np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(-1, dtype=np.int32).mean())
-
-
-def _frames(pairs: np.ndarray) -> int:
-    """How many frames take part in these pairs, on the side where they are fewer."""
-    return int(min(pairs.any(axis=1).sum(), pairs.any(axis=0).sum()))
-
-
-def _without_weaker_mirrors(matches: list[Match]) -> list[Match]:
-    """A pair that matches as it is and mirrored (a symmetric scene) is kept as it is."""
-    straight = {(m.a, m.b) for m in matches if not m.mirrored}
-    return [m for m in matches if not (m.mirrored and (m.a, m.b) in straight)]
+def _strongest(matches: np.ndarray) -> np.ndarray:
+    """Of a pair found in several ways one: that of the smallest distance, and mirrored only if in no other way."""
+    a, b, how = unpack(matches["pair"])
+    order = np.lexsort((matches["mean_distance"], how == FLIPPED, b, a))
+    first = np.r_[True, (np.diff(a[order]) != 0) | (np.diff(b[order]) != 0)][: len(order)]
+    return matches[np.sort(order[first])]

@@ -1,11 +1,12 @@
 """The step that executes packing plans: ``shards`` and ``samples`` of one or more sources, and the tars."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from warehouse.config import Config, Source
 from warehouse.engine import Failure, map_unordered
+from warehouse.media_file import media_file
 from warehouse.shards.writer import Member, ShardPlan, write_shards
 from warehouse.step_result import Progress, StepResult
 from warehouse.store import Store, fingerprint
@@ -14,7 +15,7 @@ SECONDS_A_CLIP = 120.0
 
 
 def execute_plans(
-    store: Store, config: Config, sources: Sequence[Source], progress: Progress
+    store: Store, config: Config, sources: Sequence[Source], report: Callable[[Progress], None]
 ) -> dict[str, StepResult]:
     """Write the shards that ``packing`` plans for these sources and their tables. Finished shards stay as they are.
 
@@ -30,31 +31,36 @@ def execute_plans(
         for leftover in Path(plan.folder).glob(f"{plan.shard}.*.tmp"):
             leftover.unlink()
     written = {plan.shard for plan in todo}
-    total = sum(len(plan.members) for plan in every)
     # The largest first, so that the last worker is not left with a large one alone.
     todo.sort(key=lambda plan: (-len(plan.members), plan.shard))
     seconds = SECONDS_A_CLIP * max((len(plan.members) for plan in todo), default=1)
     units = [[plan] for plan in todo]
-    progress(sum(len(content["samples"]) for content in finished.values()), total)
-    for _, [result] in map_unordered(write_shards, units, workers=config.workers, timeout_s=seconds):
+    for name in plans:
+        report(_progress(name, plans[name], finished))
+    for [plan], [result] in map_unordered(write_shards, units, workers=config.workers, timeout_s=seconds):
         if isinstance(result, Failure):
             raise RuntimeError(
-                f"shard {result.item.shard}: {result.error_class} while its clips were encoded; no clip was lost. "
+                f"shard {plan.shard}: {result.error_class} while its clips were encoded; no clip was lost. "
                 'Run again; if it repeats, use `rendition = "original"`.'
             )
-        finished[result["shard"]] = result
-        progress(sum(len(content["samples"]) for content in finished.values()), total)
+        finished[plan.shard] = result
+        report(_progress(plan.source, plans[plan.source], finished))
     return {name: _tabulate(store, name, planned, finished, written) for name, planned in plans.items()}
+
+
+def _progress(source: str, plans: Sequence[ShardPlan], finished: Mapping[str, dict[str, Any]]) -> Progress:
+    done = sum(len(plan.members) for plan in plans if plan.shard in finished)
+    return Progress(source, done, sum(len(plan.members) for plan in plans))
 
 
 def shard_plans(store: Store, source: Source) -> list[ShardPlan]:
     """The shards that ``packing`` plans for a source, in order, each with its members."""
     media = {row["clip_id"]: row for row in store.rows("media", source.name)}
-    paths = {row["clip_id"]: source.media_root / row["path"] for row in store.rows("files", source.name)}
+    files = {row["clip_id"]: media_file(source.media_root, row) for row in store.rows("files", source.name)}
     members: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in store.rows("packing", source.name):
         members.setdefault((row["shard"], row["rendition"]), []).append(row)
-    keys = ("sha256", "codec", "width", "height", "fps", "frames")
+    keys = ("sha256", "packet_hash", "codec", "width", "height", "rotation", "fps", "frames")
     return [
         ShardPlan(
             folder=str(store.shards / source.name),
@@ -63,7 +69,7 @@ def shard_plans(store: Store, source: Source) -> list[ShardPlan]:
             rendition=rendition,
             stride=source.stride,
             members=tuple(
-                Member(row["clip_id"], str(paths[row["clip_id"]]), **{k: media[row["clip_id"]][k] for k in keys})
+                Member(row["clip_id"], files[row["clip_id"]], **{k: media[row["clip_id"]][k] for k in keys})
                 for row in sorted(rows, key=lambda row: row["position"])
             ),
         )

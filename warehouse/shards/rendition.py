@@ -8,15 +8,21 @@ wants is a B-frame nobody refers to (no pyramid, hence the name), so a training 
 import io
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
-from av.video.reformatter import VideoReformatter
+import numpy as np
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from warehouse.error_classes import MediaError
+from warehouse.media_file import MediaFile
+from warehouse.video import open_video, packet_digest, quarter_turns
 
 SHORT_SIDE = 256
 GOP = 32
 # Part of a shard's fingerprint: raise it when the same input would give other bytes.
-VERSION = 1
+VERSION = 2
+FRAME_RATE = 25.0
+"""Frames per second of a clip that has none: a single frame."""
 
 
 class RenditionError(RuntimeError):
@@ -25,7 +31,10 @@ class RenditionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Encoded:
-    """An encoded video: its bytes, file suffix (with the dot) and stream facts (``fps`` in frames per second)."""
+    """An encoded video: its bytes, file suffix (with the dot) and stream facts (``fps`` in frames per second).
+
+    ``packet_hash`` is that of the packets it was made from, as in ``media``.
+    """
 
     data: bytes
     suffix: str
@@ -34,43 +43,66 @@ class Encoded:
     height: int
     fps: float
     frames: int
+    packet_hash: str
 
 
-def encode_np256(path: Path, stride: int) -> Encoded:
-    """Encode a file as ``np256``: short side at most 256, even sides, constant frame rate, no audio.
+def encode_np256(media: MediaFile, stride: int, fps: float | None) -> Encoded:
+    """Encode a clip as ``np256``: upright, short side at most 256, even sides, constant frame rate, no audio.
 
-    One thread and fixed settings: the same file, stride and libx264 give the same bytes.
+    One thread and fixed settings: the same clip, stride, rate and libx264 give the same bytes.
+
+    Args:
+        media: the clip; of an interval or a folder of frames, its frames alone.
+        stride: frames from one sampled frame to the next.
+        fps: frames per second, as probed (what a container declares may be far off).
 
     Raises:
         RenditionError: the file cannot be decoded; names it.
     """
     target = io.BytesIO()
+    rate = Fraction(fps or FRAME_RATE).limit_denominator(1001)
     try:
-        with av.open(str(path), metadata_errors="replace") as source:
-            stream = source.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            rate = Fraction(rate).limit_denominator(1001)
-            frames = 0
-            with av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as sink:
-                encoder = None
-                reformatter = VideoReformatter()
-                for frame in source.decode(stream):
-                    if encoder is None:
-                        width, height = fit_short_side(frame.width, frame.height)
-                        encoder = sink.add_stream("libx264", rate=rate, options=x264_options(stride))
-                        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-                        encoder.codec_context.thread_count = 1
-                        encoder.time_base = 1 / rate
-                    picture = reformatter.reformat(frame, width, height, "yuv420p", interpolation="AREA")
-                    picture.pts, picture.time_base, picture.pict_type = frames, 1 / rate, 0
-                    sink.mux(encoder.encode(picture))
-                    frames += 1
+        with (
+            open_video(media) as source,
+            av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as sink,
+        ):
+            frames, encoder, reformatter, digest = 0, None, VideoReformatter(), packet_digest()
+            for frame in source.frames(digest):
                 if encoder is None:
-                    raise RenditionError(f"{path}: no frame could be decoded. Materialise `media` again.")
-                sink.mux(encoder.encode(None))
+                    turns = quarter_turns(frame)
+                    coded = fit_short_side(frame.width, frame.height)
+                    encoder = sink.add_stream("libx264", rate=rate, options=x264_options(stride))
+                    encoder.width, encoder.height = coded[::-1] if turns % 2 else coded
+                    encoder.pix_fmt = "yuv420p"
+                    encoder.codec_context.thread_count = 1
+                    encoder.time_base = 1 / rate
+                picture = reformatter.reformat(
+                    frame, *coded, "yuv420p", interpolation="AREA", dst_color_range=ColorRange.MPEG
+                )
+                if turns:
+                    picture = _turn(picture, turns)
+                picture.pts, picture.time_base, picture.pict_type = frames, 1 / rate, 0
+                sink.mux(encoder.encode(picture))
+                frames += 1
+            if encoder is None:
+                raise RenditionError(f"{media.name}: no frame could be decoded. Materialise `media` again.")
+            sink.mux(encoder.encode(None))
+            width, height = encoder.width, encoder.height
+    except MediaError as error:
+        raise RenditionError(f"{media.name}: cannot be read any more ({error}). Materialise `media` again.") from error
     except (av.FFmpegError, OSError) as error:
-        raise RenditionError(f"{path}: cannot be decoded any more ({error}). Materialise `media` again.") from error
-    return Encoded(target.getvalue(), ".mp4", "h264", width, height, float(rate), frames)
+        raise RenditionError(f"{media.name}: cannot be encoded ({error}). Materialise `media` again.") from error
+    return Encoded(target.getvalue(), ".mp4", "h264", width, height, float(rate), frames, digest.hexdigest())
+
+
+def _turn(picture: av.VideoFrame, turns: int) -> av.VideoFrame:
+    """A yuv420p picture of even sides after quarter turns counter-clockwise."""
+    height, width = picture.height, picture.width
+    planes = picture.to_ndarray()  # (height × 3 / 2, width): Y, then U and V, each of half the sides
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    turned = [np.rot90(plane, turns) for plane in (planes[:height], *chroma)]
+    stacked = np.concatenate([plane.ravel() for plane in turned]).reshape(-1, turned[0].shape[1])
+    return av.VideoFrame.from_ndarray(stacked, format="yuv420p")
 
 
 def fit_short_side(width: int, height: int) -> tuple[int, int]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warehouse.error_classes import MediaError
+from warehouse.media_bytes import open_bytes
+from warehouse.media_file import MediaFile
 from warehouse.shards import rendition as renditions
 from warehouse.shards.reader import ShardError
 from warehouse.store import fingerprint, replace_file
@@ -20,15 +23,17 @@ from warehouse.store import fingerprint, replace_file
 
 @dataclass(frozen=True)
 class Member:
-    """A clip to be written: its file (absolute path), that file's SHA-256, and what was probed of it."""
+    """A clip to be written: where its video lies, and what was probed of it (columns of ``media``)."""
 
     clip_id: str
-    path: str
-    sha256: str
+    media: MediaFile
+    sha256: str | None
+    packet_hash: str
     codec: str
     width: int
     height: int
-    fps: float
+    rotation: int
+    fps: float | None
     frames: int
 
 
@@ -56,7 +61,7 @@ class ShardPlan:
     @property
     def fingerprint(self) -> str:
         """Digest of all that determines the shard's bytes."""
-        contents = [(m.clip_id, m.sha256) for m in self.members]
+        contents = [(m.clip_id, m.sha256, m.packet_hash, m.fps) for m in self.members]
         return fingerprint(self.shard, self.rendition, self.stride, renditions.VERSION, contents)
 
     def finished(self) -> dict[str, Any] | None:
@@ -127,14 +132,24 @@ def _write(plan: ShardPlan) -> dict[str, Any]:
 
 
 def _encode(plan: ShardPlan, member: Member) -> renditions.Encoded:
-    path = Path(member.path)
-    if not path.exists() or _sha256(path) != member.sha256:
-        raise ShardError(f"{path}: gone or changed since it was probed. Materialise `clips` and `media` again.")
+    changed = f"{member.media.name}: gone or changed since it was probed. Materialise `clips` and `media` again."
     if plan.rendition == "np256":
-        return renditions.encode_np256(path, plan.stride)
-    return renditions.Encoded(
-        path.read_bytes(), path.suffix.lower(), member.codec, member.width, member.height, member.fps, member.frames
-    )
+        encoded = renditions.encode_np256(member.media, plan.stride, member.fps)
+        if encoded.packet_hash != member.packet_hash:
+            raise ShardError(changed)
+        return encoded
+    try:
+        with open_bytes(member.media) as file:
+            data = file.read()
+    except (MediaError, OSError) as error:
+        raise ShardError(f"{changed} ({error})") from error
+    if hashlib.sha256(data).hexdigest() != member.sha256:
+        raise ShardError(changed)
+    suffix = Path(member.media.member or member.media.path).suffix.lower()
+    # As stored: the bytes are untouched, so a player is still to turn the picture.
+    width, height = (member.height, member.width) if member.rotation % 180 else (member.width, member.height)
+    fps = member.fps or renditions.FRAME_RATE
+    return renditions.Encoded(data, suffix, member.codec, width, height, fps, member.frames, member.packet_hash)
 
 
 def _read_back(tar: Path, expected: dict[str, str]) -> dict[str, int]:

@@ -1,14 +1,30 @@
 """Sources: native annotation layouts become clips, memberships, files and rejects."""
 
 from warehouse.config import Source
-from warehouse.sources import folder, kinetics, something_something
+from warehouse.sources import (
+    ava,
+    folder,
+    hmdb51,
+    kinetics,
+    plain_list,
+    something_something,
+    something_something_v1,
+    ucf101,
+    webvid,
+)
 from warehouse.sources.listing import Listing, SourceError, clip_id
 
 __all__ = ["Listing", "SourceError", "clip_id", "read_source"]
 
 ADAPTERS = {
     "kinetics": kinetics.read,
+    "something_something_v1": something_something_v1.read,
     "something_something_v2": something_something.read,
+    "ava": ava.read,
+    "webvid": webvid.read,
+    "ucf101": ucf101.read,
+    "hmdb51": hmdb51.read,
+    "list": plain_list.read,
     "folder": folder.read,
 }
 

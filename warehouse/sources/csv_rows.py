@@ -24,10 +24,12 @@ class AnnotationCsv:
         try:
             self._lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
         except OSError as error:
-            raise SourceError(f"{file}: cannot be read ({error.strerror})") from error
+            raise SourceError(
+                f"{file}: cannot be read ({error.strerror}). Correct its entry in sources.toml"
+            ) from error
         self._first = next((i for i, line in enumerate(self._lines) if line.strip()), len(self._lines))
         if self._first == len(self._lines):
-            raise SourceError(f"{file}: is empty; expected a header with {', '.join(needed)}")
+            raise SourceError(f"{file}: is empty; expected a header with {', '.join(needed)}. Fetch it again")
         header = _fields(self._lines[self._first])
         if isinstance(header, str):
             raise SourceError(f"{file}:{self._first + 1}: the header {header}. Save the file as UTF-8 CSV")

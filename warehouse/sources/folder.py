@@ -28,7 +28,7 @@ def read(source: Source) -> Listing:
     tree = MediaTree.walk(source.media_root)
     if "csv" in source.annotations:
         _read_csv(intake, source.annotations["csv"], tree)
-        tree.reject_folders(intake)
+        tree.reject_refused(intake)
     else:
         _read_folder(intake, tree)
     return intake.listing

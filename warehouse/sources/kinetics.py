@@ -10,8 +10,10 @@ https://www.deepmind.com/open-source/kinetics (the data sets). Columns, in any o
 it is there it has to fit the split that the file is given for (Kinetics-600 and -700 write ``validate``).
 
 The clip of the row above is looked for as ``3caPS4FHFF8_000036_000046.mp4`` anywhere below the media root: flat,
-in folders of classes, in folders of splits. Other video suffixes are accepted. Of several files the one in a folder of
-its split is taken, then an mp4, then the one in the fewest folders, then the first by name.
+in folders of classes, in folders of splits, and in tar archives (the data sets are handed out as
+``train/part_0.tar.gz`` and so on: decompress those to ``part_0.tar``, a compressed tar cannot be read in place).
+Other video suffixes are accepted. Of several files the one in a folder of its split is taken, then one that is not in
+an archive, then an mp4, then the one in the fewest folders, then the first by name.
 """
 
 import re
@@ -19,11 +21,11 @@ from pathlib import Path
 
 from warehouse.config import SPLITS, Source
 from warehouse.sources.csv_rows import AnnotationCsv
-from warehouse.sources.listing import Intake, Listing, path_problem
+from warehouse.sources.listing import YOUTUBE_ID, Intake, Listing, path_problem
 from warehouse.sources.media_tree import MediaTree
+from warehouse.sources.tar_index import Member, index_archives
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
-YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 # File names hold six digits of seconds.
 SECONDS = re.compile(r"([0-9]{1,6})(?:\.0*)?")
 
@@ -32,15 +34,15 @@ def read(source: Source) -> Listing:
     """The listing of a Kinetics source. Raises ``SourceError`` if a CSV or the media root cannot be read."""
     intake = Intake(source)
     tree = MediaTree.walk(source.media_root)
-    by_stem = tree.by_stem()
+    archived = index_archives(intake, tree)
     for split in SPLITS:
         if split in source.annotations:
-            _read_split(intake, source.annotations[split], split, tree, by_stem)
-    tree.reject_folders(intake)
+            _read_split(intake, source.annotations[split], split, tree, archived)
+    tree.reject_refused(intake, tree.refused_archives)
     return intake.listing
 
 
-def _read_split(intake: Intake, file: Path, split: str, tree: MediaTree, by_stem: dict[str, list[str]]) -> None:
+def _read_split(intake: Intake, file: Path, split: str, tree: MediaTree, archived: dict[str, list[Member]]) -> None:
     columns = ["youtube_id", "time_start", "time_end"]
     table = AnnotationCsv(file, columns if split == "test" else ["label", *columns])
     for number, row in table.rows(intake):
@@ -63,8 +65,11 @@ def _read_split(intake: Intake, file: Path, split: str, tree: MediaTree, by_stem
                           f"read: {','.join(row.values())}")
         else:
             stem = f"{native_id}_{interval[0] // 1000:06d}_{interval[1] // 1000:06d}"
-            path = min(by_stem.get(stem, [f"{stem}.mp4"]), key=lambda path: _preference(path, split, tree))
-            if refusal := tree.refusal(path):
+            path = tree.find(stem, f"{stem}.mp4", lambda path: _preference(path, split))
+            member = _archived(archived.get(stem, []), split, path if stem in tree.by_stem else None, tree)
+            if member:
+                intake.add(file, number, split, label or None, native_id, interval, member.media)
+            elif refusal := tree.refusal(path):
                 intake.reject(file, number, "bad_path", refusal)
             else:
                 intake.add(file, number, split, label or None, native_id, interval, tree.media(path))
@@ -78,8 +83,17 @@ def _interval_ms(start: str, end: str) -> tuple[int, int] | None:
     return 1000 * int(first[1]), 1000 * int(last[1])
 
 
-def _preference(path: str, split: str, tree: MediaTree) -> tuple[bool, bool, bool, int, str]:
-    """Sort key of candidates for one clip, the best first."""
-    folders = path.split("/")[:-1]
-    in_split = any(folder in SPLIT_NAMES[split] for folder in folders)
-    return path in tree.refused_files, not in_split, not path.endswith(".mp4"), len(folders), path
+def _preference(path: str, split: str) -> tuple[bool, bool]:
+    """Sort key of files for one clip, the best first."""
+    return not any(folder in SPLIT_NAMES[split] for folder in path.split("/")[:-1]), not path.endswith(".mp4")
+
+
+def _archived(members: list[Member], split: str, file: str | None, tree: MediaTree) -> Member | None:
+    """The best of a clip's archived copies, if it goes before ``file``: the best of those outside archives."""
+    if not members:
+        return None
+    places = {f"{member.archive}/{member.name}": member for member in members}
+    best = min(places, key=lambda place: (*_preference(place, split), place.count("/"), place))
+    if file is None or file in tree.refused_files or _preference(best, split)[0] < _preference(file, split)[0]:
+        return places[best]
+    return None

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warehouse.config import Source
+from warehouse.config import SPLITS, Source
 
 DETAIL_CHARACTERS = 300
+YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
 class SourceError(ValueError):
@@ -29,14 +30,16 @@ class Listing:
 class Media:
     """A media file, or the part of one that is a clip: a row of ``files`` without its key.
 
-    ``bytes`` and ``modified_ns`` are ``None`` if the file is missing; of a folder of frames ``bytes`` is their sum and
-    ``modified_ns`` the latest.
+    ``bytes`` and ``modified_ns`` are ``None`` if the file is missing. Of a tar's member ``bytes`` is its own and
+    ``modified_ns`` the archive's; of a folder of frames ``bytes`` is the sum of the clip's frames and ``modified_ns``
+    the latest of them.
     """
 
     path: str
     bytes: int | None
     modified_ns: int | None
     member: str | None = None
+    member_offset: int | None = None
     from_ms: int | None = None
     to_ms: int | None = None
     frame_rate: float | None = None
@@ -67,6 +70,9 @@ class Intake:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.listing = Listing()
+        # `train_excluded` and `test_answers` are about a split too.
+        named = {str(file): role.partition("_")[0] for role, file in source.annotations.items()}
+        self._split_of_file = {file: split for file, split in named.items() if split in SPLITS}
         self._splits_of: dict[str, dict[str, str]] = {}  # clip id → split → where it was listed first
 
     def reject(self, file: Path, row: int, error_class: str, detail: str) -> None:
@@ -75,6 +81,7 @@ class Intake:
             "source": self.source.name,
             "file": _printable(str(file)),
             "row": row,
+            "split": self._split_of_file.get(str(file)),
             "error_class": error_class,
             "detail": _printable(detail)[:DETAIL_CHARACTERS],
         })

@@ -1,16 +1,21 @@
-"""One walk over a media root: which video files there are, and what must not be touched."""
+"""One walk over a media root: which videos, tar archives and folders of frames there are, and what not to touch."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from warehouse.media_bytes import IMAGE_SUFFIXES
 from warehouse.sources.listing import Intake, Media, SourceError
 
 VIDEO_SUFFIXES = frozenset((
     ".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
     ".ts", ".webm", ".wmv", ".y4m",
 ))
+_COMPRESSED_TAR = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst|Z)|tgz|tbz2?|txz)", re.DOTALL)
 
 
 @dataclass
@@ -18,16 +23,20 @@ class MediaTree:
     """The video files below a media root, by path relative to it (with ``/``).
 
     Files without a video suffix are left out. A link to a folder inside the root is not descended into (its files
-    are reached by their real path) but remembered in ``links``. ``refused_files`` and ``refused_folders`` map
-    what is there but may not be read (links that leave the root, unreadable folders, pipes and devices, names
-    that are not UTF-8) to the reason.
+    are reached by their real path) but remembered in ``links``. ``archives`` are the tars, and ``frame_folders`` the
+    folders that hold images. ``refused_files``, ``refused_folders`` and ``refused_archives`` map what is there but may
+    not be read (links that leave the root, unreadable folders, pipes and devices, names that are not UTF-8,
+    compressed tars) to the reason.
     """
 
     root: Path
     files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    archives: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    frame_folders: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     refused_files: dict[str, str] = field(default_factory=dict)
     refused_folders: dict[str, str] = field(default_factory=dict)
+    refused_archives: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def walk(cls, root: Path) -> "MediaTree":
@@ -50,11 +59,16 @@ class MediaTree:
                     raise SourceError(f"{root}: cannot be read ({error.strerror}). Correct `media_root`") from error
                 tree.refused_folders[folder.rstrip("/")] = f"cannot be read ({error.strerror})"
         tree.files = dict(sorted(tree.files.items()))
+        tree.archives = dict(sorted(tree.archives.items()))
         return tree
 
     def _place(self, entry: os.DirEntry[str], path: str, real_root: str, pending: list[str]) -> None:
         """Put one entry where it belongs; folders to descend into go to ``pending``."""
-        is_video = os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - a million times
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - a million times
+        if suffix in IMAGE_SUFFIXES and not entry.is_dir(follow_symlinks=False):
+            self.frame_folders.add(path.rpartition("/")[0])
+            return
+        is_video, is_archive = suffix in VIDEO_SUFFIXES, suffix == ".tar"
         is_folder = is_file = False
         reason = None
         try:
@@ -78,26 +92,35 @@ class MediaTree:
             self.refused_files[path] = reason
         elif is_video:
             self.files[path] = entry
+        elif is_archive and reason:
+            self.refused_archives[path] = reason
+        elif is_archive:
+            self.archives[path] = entry
+        elif _COMPRESSED_TAR.fullmatch(entry.name):
+            self.refused_archives[path] = (
+                "is a compressed tar, whose members cannot be read in place. Decompress it to a .tar, or extract it"
+            )
 
-    def media(self, path: str) -> Media:
-        """Size and time of a path below the root (one stat); ``None`` for both if the file is not there."""
-        entry = self.files.get(self._followed(path))
+    def media(self, path: str, interval_ms: tuple[int | None, int | None] = (None, None)) -> Media:
+        """A video below the root (one stat), or the part of it from one time to another."""
+        entry = self.files.get(self.followed(path))
         try:
             status = entry.stat() if entry is not None else None
         except OSError:  # a link without its target, or a file that went away since the walk
             status = None
-        return Media(path, status.st_size, status.st_mtime_ns) if status is not None else Media(path, None, None)
+        size, modified_ns = (None, None) if status is None else (status.st_size, status.st_mtime_ns)
+        return Media(path, size, modified_ns, from_ms=interval_ms[0], to_ms=interval_ms[1])
 
     def refusal(self, path: str) -> str | None:
         """Why a path may not be read: itself or a folder above it was refused. ``None``: it may."""
-        followed = self._followed(path)
+        followed = self.followed(path)
         for place in (followed, *_folders(followed)):
             reason = self.refused_files.get(place) or self.refused_folders.get(place)
             if reason:
                 return f"{place!r} {reason}"
         return None
 
-    def _followed(self, path: str) -> str:
+    def followed(self, path: str) -> str:
         """The path with linked folders inside the root replaced by what they are links to."""
         for _ in range(8 if self.links else 0):
             linked = next((folder for folder in _folders(path) if folder in self.links), None)
@@ -106,6 +129,7 @@ class MediaTree:
             path = (PurePosixPath(self.links[linked]) / path[len(linked) + 1 :]).as_posix()
         return path
 
+    @cached_property
     def by_stem(self) -> dict[str, list[str]]:
         """File name without suffix → the paths that have it (refused ones too, hidden ones not)."""
         paths: dict[str, list[str]] = {}
@@ -114,11 +138,25 @@ class MediaTree:
                 paths.setdefault(path.rpartition("/")[2].rpartition(".")[0], []).append(path)
         return paths
 
-    def reject_folders(self, intake: Intake) -> None:
-        """Record the refused folders: rows of the media root itself, numbered from 1."""
-        visible = sorted(path for path in self.refused_folders if not is_hidden(path))
+    def find(self, stem: str, missing: str, prefer: Callable[[str], tuple[Any, ...]]) -> str:
+        """Path of the video with this name without suffix, or ``missing`` where there is none.
+
+        Of several one that may be read, then the least by ``prefer``, then the one in the fewest folders, then the
+        first by name.
+        """
+        paths = self.by_stem.get(stem)
+        if paths is None:
+            return missing
+        return min(paths, key=lambda path: (path in self.refused_files, *prefer(path), path.count("/"), path))
+
+    def reject_refused(self, intake: Intake, *others: Mapping[str, str]) -> None:
+        """Record the refused folders, and ``others``: rows of the media root itself, numbered from 1."""
+        refused = dict(self.refused_folders)
+        for other in others:
+            refused |= other
+        visible = sorted(path for path in refused if not is_hidden(path))
         for number, path in enumerate(visible, 1):
-            intake.reject(self.root, number, "bad_path", f"{path!r} {self.refused_folders[path]}")
+            intake.reject(self.root, number, "bad_path", f"{path!r} {refused[path]}")
 
 
 def is_hidden(path: str) -> bool:

@@ -9,24 +9,25 @@ Clips of 10 s are made up as their hashes: a walk over 256-bit words, calm and l
 - title cards: 3 % of the clips begin with two seconds of one of 20 cards;
 - tabletops: 2 % show a nearly motionless scene that has 200 takes, 30 bits apart.
 
-Timed are the steps ``search_duplicates`` and ``decide`` on the Parquet files of a data root, in a process of its own
-whose peak memory is taken (resident pages of mapped files included). Making the hashes up is not timed.
+Timed are the steps ``search_duplicates`` and ``decide`` on the Parquet files of a data root, in a process of its own.
+Peak memory is what it and its workers have resident together, mapped files included. Making the hashes up is not timed.
 """
 
 import argparse
 import json
 import multiprocessing
-import resource
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
 from benchmarks.dedup_scale_data import SOURCES, Planted, make_up
+from benchmarks.peak_memory import PeakMemory
 from warehouse import config as configuration
 from warehouse import steps
 from warehouse.step_result import StepResult
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         planted = make_up(work, asked.clips)
         config = configuration.load(work / "sources.toml", check_files=False)
         # A process of its own, begun anew: its peak memory is that of the steps alone.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            result = pool.apply(measure, (config, planted))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            result = pool.submit(measure, config, planted).result()
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps(result, indent=1) if asked.json else table(result))
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(config: configuration.Config, planted: Planted) -> dict[str, Any]:
     """Search and decide; the figures, ready for JSON."""
     store = Store(config.data_root)
-    searching, searched = _timed(steps.search_duplicates, store, config)
-    deciding, _ = _timed(steps.decide, store, config)
+    with PeakMemory() as memory:
+        searching, searched = _timed(steps.search_duplicates, store, config)
+        deciding, _ = _timed(steps.decide, store, config)
     edges, decisions = store.read("duplicate_edges"), store.read("decisions")
     found = set(zip(edges["clip_a"].to_pylist(), edges["clip_b"].to_pylist(), strict=True))
     reasons = decisions.filter(pc.equal(decisions["collection"], "all"))["reason"].value_counts().to_pylist()
@@ -75,7 +77,7 @@ def measure(config: configuration.Config, planted: Planted) -> dict[str, Any]:
         "seconds": searching + deciding,
         "search_seconds": searching,
         "decide_seconds": deciding,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": memory.peak_bytes / 2**30,
         "recall": {kind: sum(pair in found for pair in pairs) / len(pairs) for kind, pairs in planted.pairs.items()},
         "pairs_compared": searched.figures["pairs_compared"],
         "edges": len(found),

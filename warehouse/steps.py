@@ -5,11 +5,13 @@ moment and called again. The Dagster assets are thin shells around these functio
 :mod:`warehouse.probing` and :mod:`warehouse.shards.executing`, which work on videos in many processes.
 """
 
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from warehouse.config import Config, Source
 from warehouse.curation import decisions, duplicates, labels
+from warehouse.curation.preference import preference
 from warehouse.shards import packing
 from warehouse.sources import read_source
 from warehouse.step_result import StepResult
@@ -65,16 +67,14 @@ def search_duplicates(store: Store, config: Config) -> StepResult:
     outputs = ("duplicate_edges", "duplicate_clusters")
     if all(store.is_current(name, None, inputs) for name in outputs):
         return StepResult({name: store.read(name).num_rows for name in outputs}, skipped=True)
-    memberships = _tables(store, config, "memberships")
     hashed = zip(config.sources, _content(store, config, "frame_hashes"), strict=True)
     found = duplicates.find_duplicates(
-        clips=_tables(store, config, "clips"),
-        memberships=memberships,
-        media=_tables(store, config, "media"),
+        clips=_tables(store, config, "clips", duplicates.CLIP_COLUMNS),
+        memberships=_tables(store, config, "memberships", duplicates.MEMBERSHIP_COLUMNS),
+        media=_tables(store, config, "media", duplicates.MEDIA_COLUMNS),
         hash_files={source.name: (store.path("frame_hashes", source.name), content) for source, content in hashed},
         memory=store.root / "search",
         priority=_priority(config),
-        protected=decisions.protected_clips(memberships),
     )
     counts = {
         "duplicate_edges": store.write("duplicate_edges", found.edges, fingerprint=inputs),
@@ -96,9 +96,8 @@ def decide(store: Store, config: Config) -> StepResult:
     if store.is_current("decisions", None, inputs):
         return StepResult({"decisions": store.read("decisions").num_rows}, skipped=True)
     clips, memberships, media = (_tables(store, config, name) for name in ("clips", "memberships", "media"))
-    protected = decisions.protected_clips(memberships)
-    preference = duplicates.preference(memberships, media, _priority(config), protected)
-    decided = decisions.decide(config, clips, memberships, media, store.read("duplicate_edges"), preference)
+    preferred = preference(memberships, media, _priority(config))
+    decided = decisions.decide(config, clips, memberships, media, store.read("duplicate_edges"), preferred)
     rules = [
         {"collection": c.name, "splits": list(c.splits), "taxonomy": c.taxonomy, "leakage": c.leakage}
         for c in config.collections
@@ -177,8 +176,8 @@ def _priority(config: Config) -> dict[str, int]:
     return {source.name: source.priority for source in config.sources}
 
 
-def _tables(store: Store, config: Config, name: str) -> pa.Table:
-    return pa.concat_tables([store.read(name, source.name) for source in config.sources])
+def _tables(store: Store, config: Config, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return pa.concat_tables([store.read(name, source.name, columns) for source in config.sources])
 
 
 def _content(store: Store, config: Config, name: str) -> list[str]:

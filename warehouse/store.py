@@ -8,7 +8,7 @@ fingerprint of its present inputs has nothing to do.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +101,21 @@ class Store:
         folder = self.tables / table
         return sorted(p.stem for p in folder.glob("*.parquet")) if folder.is_dir() else []
 
-    def read(self, table: str, part: str | None = None) -> pa.Table:
-        """One part of a table, or the whole of it; an empty table where nothing has been written."""
+    def read(self, table: str, part: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """One part of a table, or the whole of it; an empty table where nothing has been written.
+
+        ``columns``: these alone are read, in this order.
+        """
         schema = BY_NAME[table].schema
         if part is None and BY_NAME[table].part is not None:
-            tables = [self.read(table, name) for name in self.parts(table)]
-            return pa.concat_tables(tables) if tables else schema.empty_table()
-        path = self.path(table, part)
-        # A file object rather than a path: pyarrow would read `source=x` in a path as a partition column.
-        return pq.read_table(path.open("rb")).replace_schema_metadata(None) if path.exists() else schema.empty_table()
+            tables = [self.read(table, name, columns) for name in self.parts(table)]
+            if tables:
+                return pa.concat_tables(tables)
+        elif (path := self.path(table, part)).exists():
+            # A file object rather than a path: pyarrow would read `source=x` in a path as a partition column.
+            with path.open("rb") as file:
+                return pq.read_table(file, columns=columns and list(columns)).replace_schema_metadata(None)
+        return schema.empty_table().select(columns if columns is not None else schema.names)
 
     def rows(self, table: str, part: str | None = None) -> list[dict[str, Any]]:
         """:meth:`read` as a list of dictionaries."""

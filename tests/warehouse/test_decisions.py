@@ -85,7 +85,7 @@ CLIPS = [
     for m in MEMBERS
 ]  # fmt: skip
 EDGES = [edge("tested", "copy_of_tested"), edge("plain", "copy_of_plain"), edge("copy_of_plain", "copy_of_copy")]
-RANK = {m["clip_id"]: rank for rank, m in reversed(list(enumerate(MEMBERS)))}
+PREFERRED = pa.chunked_array([list(dict.fromkeys(m["clip_id"] for m in MEMBERS))])
 
 
 def decisions(
@@ -93,7 +93,7 @@ def decisions(
 ) -> dict[tuple[str, str, str], tuple[str, str | None]]:
     rows = decide(
         config, table("clips", CLIPS), table("memberships", members), table("media", media),
-        table("duplicate_edges", EDGES), RANK,
+        table("duplicate_edges", EDGES), PREFERRED,
     ).to_pylist()  # fmt: skip
     assert all(row["keep"] == (row["reason"] == "kept") for row in rows)
     keyed = {(r["collection"], r["clip_id"], r["split"]): (r["reason"], r["other_clip_id"]) for r in rows}
@@ -230,11 +230,11 @@ def test_random_copies_leave_no_leak_and_every_removed_clip_repeats_one_that_is_
     edges = [edge(*rng.sample(clips, 2)) for _ in range(400)]
     media = [file(clip, "a") for clip in clips]
     worlds = [{"clip_id": clip, "namespace": "youtube", "native_id": video[clip]} for clip in clips]
-    rank = {clip: place for place, clip in enumerate(rng.sample(clips, len(clips)))}
+    preferred = pa.chunked_array([rng.sample(clips, len(clips))])
     everything, labelled = CONFIG.collections
     rows = decide(
         replace(CONFIG, collections=(everything, replace(labelled, leakage=rule))), table("clips", worlds),
-        table("memberships", members), table("media", media), table("duplicate_edges", edges), rank,
+        table("memberships", members), table("media", media), table("duplicate_edges", edges), preferred,
     ).to_pylist()  # fmt: skip
     linked = {frozenset((e["clip_a"], e["clip_b"])) for e in edges}
     chosen = {row["clip_id"]: row for row in rows if row["collection"] == "labelled"}

@@ -65,13 +65,13 @@ def search(
         store.write("frame_hashes", table("frame_hashes", rows), source)
     return find_duplicates(
         table("clips", clips or [{"clip_id": i, "namespace": "n", "native_id": i} for i in ids]),
-        table("memberships", [{"clip_id": row["clip_id"], "source": row["source"], "split": "train"} for row in media]),
+        table("memberships", [{"clip_id": row["clip_id"], "source": row["source"],
+                                "split": "val" if row["clip_id"] in protected else "train"} for row in media]),
         table("media", media),
         {s: (store.path("frame_hashes", s), store.file_fingerprint("frame_hashes", s)) for s in ("a", "b")},
         folder / "search",
         priority={"a": 0, "b": 1},
-        protected=protected,
-    )
+    )  # fmt: skip
 
 
 def probed(paths: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -183,7 +183,8 @@ def test_of_500_copies_each_that_goes_is_tied_to_one_that_stays_in_every_collect
     result = search(tmp_path, media, hashes, protected=protected)
     edges = list(zip(result.edges["clip_a"].to_pylist(), result.edges["clip_b"].to_pylist(), strict=True))
     assert len(edges) < 500 * 499 / 2 / 2  # not all pairs
-    rank = preference(table("memberships", members), table("media", media), {"a": 0, "b": 1}, protected)
+    preferred = preference(table("memberships", members), table("media", media), {"a": 0, "b": 1})
+    rank = {clip: place for place, clip in enumerate(preferred.to_pylist())}
     for sources in ("ab", "b"):
         usable = {m["clip_id"] for m in members if m["source"] in sources and m["split"] == "train"}
         kept: set[str] = set()
@@ -291,20 +292,16 @@ def test_preference_follows_the_stated_order() -> None:
     }
     labels = {"y_labelled": "a class"}
     licences = {"xw_licence": "CC-BY-4.0", "w_pixels": "None stated", "v_length": " ", "t_id": "unknown"}
-    memberships = [{"clip_id": c, "source": row["source"], "split": "train", "label": labels.get(c),
-                    "licence": licences.get(c, "none")} for c, row in media.items()]  # fmt: skip
-    rank = preference(
-        table("memberships", memberships),
-        table("media", [{"clip_id": c, **row} for c, row in media.items()]),
-        {"a": 0, "b": 1},
-        {"z_protected"},
-    )
-    assert sorted(rank, key=rank.__getitem__) == list(media)
+    memberships = [{"clip_id": c, "source": row["source"], "split": "val" if c == "z_protected" else "train",
+                    "label": labels.get(c), "licence": licences.get(c, "none")}
+                   for c, row in media.items()]  # fmt: skip
+    files = table("media", [{"clip_id": c, **row} for c, row in media.items()])
+    assert preference(table("memberships", memberships), files, {"a": 0, "b": 1}).to_pylist() == list(media)
 
 
 def test_a_clip_stands_only_for_those_it_has_an_edge_to() -> None:
     chain = [{"clip_a": a, "clip_b": b} for a, b in (("a", "b"), ("b", "c"), ("c", "d"), ("x", "y"))]
-    rows = clusters(pa.Table.from_pylist(chain), {clip: rank for rank, clip in enumerate("dcbayx")}).to_pylist()
+    rows = clusters(pa.Table.from_pylist(chain), pa.array(list("dcbayx"))).to_pylist()
     assert {row["clip_id"]: row["cluster_id"] for row in rows} == dict.fromkeys("abcd", "a") | dict.fromkeys("xy", "x")
     canonical = {row["clip_id"]: row["canonical_id"] for row in rows}
     assert canonical == {"a": "b", "b": "c", "c": "d", "d": "d", "x": "y", "y": "y"}

@@ -1,13 +1,14 @@
 """Pairs of clips worth comparing: those with a key frame each that agree in a band of bits.
 
 A band is a random choice of low-frequency bits. Key frames that agree in all bits of a band lie in one bucket, and a
-bucket's clips are paired if their frames are close in all bits too. One band at a time is sorted, so memory is
-that of the key frames and one band's keys.
+bucket's clips are paired if their frames are close in all bits too. One band at a time is sorted, and then gone through
+a part at a time, so memory is that of the key frames and one band's keys.
 
 A bucket of many clips (a title card, a clip copied 500 times, a tabletop that hundreds of clips show) would give too
 many pairs: there each clip is paired only with the preferred clip of every source.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,10 +103,13 @@ def find_candidates(searched: Searched) -> Candidates:
     frames = _Frames(searched)
     for band, mask in enumerate(band_masks()):
         before = searched.large[band] if searched.large else np.empty(0, np.uint32)
-        new, old, keys = _search_band(frames, searched, mask, before)
-        to_compare.append(new)
-        known.append(old)
-        large.append(keys)
+        keys_of_band = [np.empty(0, np.uint32)]
+        for order in frames.by_key(mask):
+            new, old, keys = _search_part(frames, searched, order, before)
+            to_compare.append(new)
+            known.append(old)
+            keys_of_band.append(keys)
+        large.append(np.concatenate(keys_of_band))
     compare = np.unique(np.concatenate(to_compare))
     # A pair that one band knows of and another does not has to be compared: an earlier search may not have met it.
     return Candidates(compare, np.setdiff1d(np.concatenate(known), compare), large)
@@ -131,8 +135,11 @@ class _Frames:
         self.stored = len(searched.clip)
         self.indexed = int(np.searchsorted(searched.role, CENTRE))
 
-    def by_key(self, mask: np.ndarray) -> np.ndarray:
-        """uint64, ascending: in the upper half the band's key, equal for frames that agree in its bits; their place."""
+    def by_key(self, mask: np.ndarray) -> Iterator[np.ndarray]:
+        """uint64, ascending: in the upper half the band's key, equal for frames that agree in its bits; their place.
+
+        They come in parts of about a block. A bucket, whose frames have one key, is in one part.
+        """
         order = np.arange(self.stored + self.indexed, dtype=np.uint64)
         for start in range(0, self.stored, _BLOCK):
             block = slice(start, min(start + _BLOCK, self.stored))
@@ -142,7 +149,9 @@ class _Frames:
             key = _key(self.hashes[start:end] ^ MIRROR_WORDS, mask)
             order[self.stored + start : self.stored + end] |= key << _PLACE_BITS
         order.sort()
-        return order
+        parts = max(1, len(order) // _BLOCK)
+        first_keys = (np.arange(1, parts, dtype=np.uint64) << np.uint64(32)) // np.uint64(parts)
+        yield from np.split(order, np.searchsorted(order, first_keys << _PLACE_BITS))
 
     def clip_and_role(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int32 and int8 (n,)."""
@@ -166,13 +175,11 @@ def _key(hashes: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return mixed >> np.uint64(32)
 
 
-def _search_band(
-    frames: _Frames, searched: Searched, mask: np.ndarray, before: np.ndarray
+def _search_part(
+    frames: _Frames, searched: Searched, order: np.ndarray, before: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs to compare, pairs that may be known, and the keys of large buckets, of one band."""
-    order = frames.by_key(mask)
-    shared = _shares(order)
-    order = order[shared]
+    """Pairs to compare, pairs that may be known, and the keys of large buckets, of one part of a band."""
+    order = order[_shares(order)]
     key, place = (order >> _PLACE_BITS).astype(np.uint32), (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
     # One frame of each clip in each role: frames of a clip are neighbours.
     clip, role = frames.clip_and_role(place)
@@ -208,13 +215,9 @@ def _search_band(
 
 def _shares(order: np.ndarray) -> np.ndarray:
     """Which places of ascending keys and places have a neighbour of the same key, bool (n,)."""
-    shared = np.zeros(len(order), bool)
-    for start in range(0, len(order), _BLOCK):
-        key = order[start : start + _BLOCK + 1] >> _PLACE_BITS
-        equal = key[1:] == key[:-1]
-        shared[start : start + len(equal)] |= equal
-        shared[start + 1 : start + 1 + len(equal)] |= equal
-    return shared
+    key = order >> _PLACE_BITS
+    equal = key[1:] == key[:-1]
+    return np.r_[False, equal][: len(order)] | np.r_[equal, False][: len(order)]
 
 
 def _all_pairs(key: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,13 @@
 """Clusters of copies: connected components of verified pairs, and for each clip the copy to prefer."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse.schema import BY_NAME
 
 
-def clusters(edges: pa.Table, rank: Mapping[str, int]) -> pa.Table:
+def clusters(edges: pa.Table, preferred: pa.Array | pa.ChunkedArray) -> pa.Table:
     """Table ``duplicate_clusters``: connected components, and for each clip the preferred of itself and its neighbours.
 
     The canonical clip has a verified edge to the clip it stands for: two clips that are only connected through a
@@ -16,12 +15,12 @@ def clusters(edges: pa.Table, rank: Mapping[str, int]) -> pa.Table:
 
     Args:
         edges: columns ``clip_a`` and ``clip_b``.
-        rank: of each clip in them, distinct numbers: the lowest is preferred.
+        preferred: the clips in them, and perhaps others, the preferred first.
     """
     ends = [np.asarray(edges[name].to_pylist(), dtype=object) for name in ("clip_a", "clip_b")]
     ids, number = np.unique(np.concatenate(ends), return_inverse=True)
     a, b = np.split(number, 2)
-    ranks = np.fromiter((rank[clip] for clip in ids), np.int64, len(ids))
+    ranks = pc.index_in(pa.array(ids, pa.string()), value_set=preferred).to_numpy().astype(np.int64)
     best = ranks.copy()
     np.minimum.at(best, a, ranks[b])
     np.minimum.at(best, b, ranks[a])

@@ -4,18 +4,15 @@ Nothing is deleted: a decision is a row, and taking it again costs no decoding. 
 clip is its rank of preference, a number, so that a million clips are decided in memory.
 """
 
-from collections.abc import Mapping
-
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from warehouse.config import Collection, Config
+from warehouse.curation.preference import PROTECTED_SPLITS, register_ranks
 from warehouse.schema import BY_NAME
 
 RULE_VERSION = 2
-PROTECTED_SPLITS = frozenset({"val", "test"})
 REASONS: dict[str, str] = {
     "kept": "the clip is in the collection",
     "missing_file": "no source has the media file",
@@ -36,19 +33,13 @@ REASONS: dict[str, str] = {
 }
 
 
-def protected_clips(memberships: pa.Table) -> set[str]:
-    """Ids of the clips that are in validation or test of any source."""
-    protected = pc.is_in(memberships["split"], value_set=pa.array(sorted(PROTECTED_SPLITS)))
-    return set(memberships["clip_id"].filter(protected).to_pylist())
-
-
 def decide(
     config: Config,
     clips: pa.Table,
     memberships: pa.Table,
     media: pa.Table,
     edges: pa.Table,
-    preference: Mapping[str, int],
+    preferred: pa.ChunkedArray,
 ) -> pa.Table:
     """Table ``decisions``: a row for each (collection, clip, split) that the collection's sources list.
 
@@ -59,15 +50,14 @@ def decide(
         clips, memberships, media: the tables, all sources together; a clip with a readable file in any source is
             readable, and judged by the file of the source with the lowest priority number.
         edges: table ``duplicate_edges``.
-        preference: clip id → its place in the order in which copies are preferred, 0 first
-            (:func:`warehouse.curation.duplicates.preference`).
+        preferred: all clip ids, of copies the preferred first (:func:`warehouse.curation.preference.preference`).
     """
     schema = BY_NAME["decisions"].schema
     with duckdb.connect() as con:
         for name, table in (("clips", clips), ("memberships", memberships), ("media", media), ("edges", edges)):
             con.register(name, table)
-        con.register("ranked", pa.table({"clip_id": pa.array(preference.keys(), pa.string()),
-                                         "clip": pa.array(preference.values(), pa.int32())}))  # fmt: skip
+        register_ranks(con, "by_rank", preferred)
+        con.execute("CREATE TEMP VIEW ranked AS SELECT clip_id, rank AS clip FROM by_rank")
         con.register("priority", pa.table({"source": pa.array([s.name for s in config.sources], pa.string()),
                                            "priority": pa.array([s.priority for s in config.sources], pa.int32())}))
         con.execute(_FACTS)
@@ -95,7 +85,7 @@ _FACTS = f"""
     SELECT clip, source, split, label IS NOT NULL AS labelled FROM memberships JOIN ranked USING (clip_id);
     CREATE TEMP TABLE protected AS
     SELECT clip, any_value(video) AS video FROM member JOIN fact USING (clip)
-    WHERE split IN ({", ".join(f"'{split}'" for split in sorted(PROTECTED_SPLITS))}) GROUP BY clip;
+    WHERE split IN {PROTECTED_SPLITS} GROUP BY clip;
     CREATE TEMP TABLE copy AS
     SELECT DISTINCT least(a.clip, b.clip) AS earlier, greatest(a.clip, b.clip) AS later
     FROM edges JOIN ranked a ON a.clip_id = clip_a JOIN ranked b ON b.clip_id = clip_b

@@ -5,7 +5,7 @@ demuxed packets, the same pictures (:mod:`warehouse.curation.perceptual`). The f
 of the rest a pair is reported by the first tier that finds it. Everything is found for all sources together.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from warehouse.curation import perceptual
+from warehouse.curation import perceptual, preference
 from warehouse.curation.candidates import FLIPPED, unpack
 from warehouse.curation.clusters import clusters
-from warehouse.curation.preference import BEST_FILE, preference, register_sources
+from warehouse.curation.preference import BEST_FILE, register_ranks, register_sources
 from warehouse.schema import BY_NAME
-
-__all__ = ["Duplicates", "find_duplicates", "preference"]
 
 GROUP_CAP = 32
 """Clips with equal bytes or packets that are all paired; in a larger group each is paired with the preferred clip of
@@ -31,6 +29,9 @@ NEAR_LENGTH = 0.8
 MEMORY = "2GB"
 """What DuckDB may take; beyond, it writes to the folder of the search's memory."""
 
+CLIP_COLUMNS = ["clip_id", "namespace", "native_id", "start_ms", "end_ms"]
+MEMBERSHIP_COLUMNS = preference.MEMBERSHIP_COLUMNS
+MEDIA_COLUMNS = [*preference.MEDIA_COLUMNS, "sha256"]
 _END_OF_TIME_MS = 2**62
 
 
@@ -51,41 +52,40 @@ def find_duplicates(
     memory: Path,
     *,
     priority: Mapping[str, int],
-    protected: Collection[str],
 ) -> Duplicates:
     """Find all pairs in the tables of all sources together.
 
     Args:
-        clips, memberships, media: the tables. Only files with status ``ok`` are compared; a clip with several is
-            compared by the pictures of the one whose source has the lowest priority number.
+        clips, memberships, media: the tables, or the columns of them that are named above. Only files with status
+            ``ok`` are compared; a clip with several is compared by the pictures of the one whose source has the
+            lowest priority number.
         hash_files: for each source its part of ``frame_hashes``, and the fingerprint of that file's content.
         memory: folder for what the search remembers; it may be deleted at any time.
         priority: source name → position in sources.toml.
-        protected: ids of the clips that an evaluation uses; they are preferred to all others.
     """
-    rank = preference(memberships, media, priority, protected)
+    preferred = preference.preference(memberships, media, priority)
     memory.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(memory / "duckdb")}) as con:
-        con.register("clips", clips.select(["clip_id", "namespace", "native_id", "start_ms", "end_ms"]))
-        wanted = ["clip_id", "source", "status", "sha256", "packet_hash", "width", "height", "duration_ms"]
-        con.register("media", media.select(wanted))
+        con.register("clips", clips.select(CLIP_COLUMNS))
+        con.register("media", media.select(MEDIA_COLUMNS))
         register_sources(con, priority)
-        ranked = pa.table({"clip_id": pa.array(rank, pa.string()), "rank": pa.array(rank.values(), pa.int64())})
-        con.register("ranked", ranked)
-        con.execute("CREATE TABLE rank AS FROM ranked")
-        con.execute(f"CREATE TABLE best_file AS {BEST_FILE}")
+        register_ranks(con, "ranked", preferred)
         con.execute(_EDGES)
         con.execute(_OVERLAPS)
         for column, kind in (("sha256", "bytes"), ("packet_hash", "packets")):
             con.execute(_equal_pairs(column, kind))
         con.execute(_GROUPS)
+        # A million rows of text, of no more use when the search needs all memory for its hashes.
+        for name in ("clips", "media", "ranked"):
+            con.unregister(name)
+        del clips, memberships, media
         compared = _compared(con, tuple(sorted(priority, key=priority.__getitem__)))
         found = perceptual.find_matches(compared, hash_files, memory)
         con.register("matches", _match_table(found.matches))
         con.execute(_MATCHED_PAIRS)
         edges = con.sql("FROM edges ORDER BY clip_a, clip_b, kind").to_arrow_table()
     edges = edges.cast(BY_NAME["duplicate_edges"].schema)
-    return Duplicates(edges, clusters(edges, rank), found.compared)
+    return Duplicates(edges, clusters(edges, preferred), found.compared)
 
 
 _EDGES = """
@@ -114,7 +114,7 @@ def _equal_pairs(column: str, kind: str) -> str:
         INSERT INTO edges (clip_a, clip_b, kind)
         WITH member AS (
             SELECT {column} AS key, clip_id, any_value(rank) AS rank, arg_min(source, priority) AS source
-            FROM media JOIN rank USING (clip_id) JOIN priority USING (source)
+            FROM media JOIN ranked USING (clip_id) JOIN priority USING (source)
             WHERE status = 'ok' AND {column} IS NOT NULL
             GROUP BY ALL
         ), placed AS (
@@ -137,12 +137,12 @@ def _equal_pairs(column: str, kind: str) -> str:
 
 # Of clips with equal packets one is compared, and its pairs hold for all: which one does not depend on preference, so
 # that what is remembered of it stays true.
-_GROUPS = """
+_GROUPS = f"""
     CREATE TABLE grouped AS
     WITH member AS (
         SELECT clip_id, source, rank, duration_ms,
                min(clip_id) OVER (PARTITION BY coalesce(packet_hash, clip_id)) AS compared_id
-        FROM best_file JOIN rank USING (clip_id)
+        FROM ({BEST_FILE}) JOIN ranked USING (clip_id)
     )
     SELECT *, row_number() OVER (PARTITION BY compared_id, source ORDER BY rank) AS place,
            count(*) OVER (PARTITION BY compared_id) AS members

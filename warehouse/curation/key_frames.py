@@ -5,7 +5,8 @@ wherever it begins, and they are those that change least if it is sampled beside
 """
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,26 @@ class KeyFrames:
     Attributes:
         ids: the clips, ascending, bytes (clips,).
         checksum: of all rows of each clip: another value means other hashes, uint64 (clips,).
-        clip: number of each frame's clip in ``ids``, int32 (n,), ascending.
-        variant: place in ``VARIANTS``, int8 (n,).
-        hashes: uint64 (n, 4).
+        file: where the frames are.
+        blocks: number of blocks that they are in.
     """
 
     ids: np.ndarray
     checksum: np.ndarray
-    clip: np.ndarray
-    variant: np.ndarray
-    hashes: np.ndarray
+    file: Path
+    blocks: int
+
+    def places(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each block the number of each frame's clip in ``ids``, ascending, and its place in ``VARIANTS``, (n,)."""
+        with np.load(self.file) as known:
+            for block in range(self.blocks):
+                yield known[f"clip_{block}"], known[f"variant_{block}"]
+
+    def hashes(self) -> Iterator[np.ndarray]:
+        """Of each block the hashes, uint64 (n, 4)."""
+        with np.load(self.file) as known:
+            for block in range(self.blocks):
+                yield known[f"hashes_{block}"]
 
 
 def key_frames(hash_file: Path, fingerprint: str, memory: Path) -> KeyFrames:
@@ -51,15 +62,18 @@ def key_frames(hash_file: Path, fingerprint: str, memory: Path) -> KeyFrames:
         fingerprint: of the content of ``hash_file``.
         memory: where they are kept (NPZ).
     """
-    made_from = f"{fingerprint} {REACH.tolist()} {SHORT}"
-    if memory.exists():
-        with np.load(memory) as known:
-            if str(known["fingerprint"]) == made_from:
-                return KeyFrames(*(known[field.name] for field in fields(KeyFrames)))
-    found = _find(hash_file)
-    arrays = {field.name: getattr(found, field.name) for field in fields(KeyFrames)}
-    save_arrays(memory, {"fingerprint": np.array(made_from)} | arrays)
-    return found
+    made_from = f"{fingerprint} {REACH.tolist()} {SHORT} in blocks"
+    if not _is_made_from(memory, made_from):
+        save_arrays(memory, {"fingerprint": np.array(made_from)} | _find(hash_file))
+    with np.load(memory) as known:
+        return KeyFrames(known["ids"], known["checksum"], memory, int(known["blocks"]))
+
+
+def _is_made_from(memory: Path, made_from: str) -> bool:
+    if not memory.exists():
+        return False
+    with np.load(memory) as known:
+        return str(known["fingerprint"]) == made_from
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -71,17 +85,17 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     temporary.replace(path)
 
 
-def _find(hash_file: Path) -> KeyFrames:
+def _find(hash_file: Path) -> dict[str, np.ndarray]:
+    """The arrays that are kept; a block for each that is read, none of them joined."""
     ids = clip_ids(hash_file)
     checksum = np.zeros(len(ids), np.uint64)
-    clips, variants, hashes = [np.empty(0, np.int32)], [np.empty(0, np.int8)], [np.empty((0, 4), np.uint64)]
-    for rows in read_hash_rows(hash_file, ids):
+    arrays, block = {}, -1
+    for block, rows in enumerate(read_hash_rows(hash_file, ids)):
         np.add.at(checksum, rows.clip, _mixed(rows))
         chosen = is_key_frame(rows)
-        clips.append(rows.clip[chosen])
-        variants.append(rows.variant[chosen])
-        hashes.append(rows.hashes[chosen])
-    return KeyFrames(ids, checksum, np.concatenate(clips), np.concatenate(variants), np.concatenate(hashes))
+        for name, values in (("clip", rows.clip), ("variant", rows.variant), ("hashes", rows.hashes)):
+            arrays[f"{name}_{block}"] = values[chosen]
+    return {"ids": ids, "checksum": checksum, "blocks": np.array(block + 1), **arrays}
 
 
 def is_key_frame(rows: HashRows) -> np.ndarray:

@@ -11,20 +11,21 @@ logo of 3 % of the area or turned by 3 degrees; two clips of which less than ``M
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from warehouse.curation import alignment, candidates
 from warehouse.curation.alignment import Alignment, align
 from warehouse.curation.candidates import FLIPPED, INSIDE_FIRST, INSIDE_SECOND, Searched, find_candidates, unpack
-from warehouse.curation.clip_frames import ClipFrames, Frames
+from warehouse.curation.clip_frames import ClipFrames, Frames, write_clip_frames
 from warehouse.curation.hash_bits import LOW_WORDS, MIRROR_WORDS
 from warehouse.curation.hash_rows import VARIANTS
 from warehouse.curation.key_frames import REACH, SHORT, KeyFrames, key_frames, save_arrays
+from warehouse.engine import Failure, map_unordered
 
 SEARCH_VERSION = 1
 """Raise it when candidates or verification give other results: nothing compared before is trusted."""
@@ -32,6 +33,9 @@ SEARCH_VERSION = 1
 _PICTURE = tuple(range(2))  # full, trimmed
 _INSIDE = tuple(range(2, len(VARIANTS)))
 _CHUNK = 512
+_ALONE = 20 * _CHUNK
+"""Up to so many pairs, which take some seconds, no other processes are started."""
+_CHUNK_SECONDS = 600.0
 # So many frames of a clip are looked at first, of which so many must occur in the other.
 _LOOKED_AT, _LOOKED_AT_OCCUR = 8, 3
 MATCH = np.dtype([("pair", "u8"), ("inliers", "i4"), ("coverage", "f8"), ("mean_distance", "f8"), ("offset_ms", "i8")])
@@ -71,8 +75,7 @@ def find_matches(compared: Compared, hash_files: Mapping[str, tuple[Path, str]],
         hash_files: for each source its part of ``frame_hashes`` and the fingerprint of that file's content.
         memory: folder for what is remembered. It may be deleted at any time: all is then compared again.
     """
-    # One source after the other: all key frames at once are what most of the memory is needed for.
-    frames = (key_frames(*hash_files[name], memory / "key_frames" / f"{name}.npz") for name in compared.sources)
+    frames = [key_frames(*hash_files[name], memory / "key_frames" / f"{name}.npz") for name in compared.sources]
     searched, checksum, earlier = _prepare(compared, frames, memory / "matches.npz")
     found = find_candidates(searched)
     del searched
@@ -82,7 +85,8 @@ def find_matches(compared: Compared, hash_files: Mapping[str, tuple[Path, str]],
     todo = np.setdiff1d(found.to_compare, kept["pair"])
     memory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=memory, prefix="frames.") as folder:
-        fresh = _verify_all(todo, _frames_of(todo, compared, hash_files, Path(folder)))
+        _write_frames(todo, compared, hash_files, Path(folder))
+        fresh = _verify_all(todo, folder)
     matches = np.sort(np.concatenate([kept, fresh]), order="pair")
     save_arrays(
         memory / "matches.npz",
@@ -100,25 +104,19 @@ def _version() -> str:
 
 
 def _prepare(
-    compared: Compared, frames: Iterator[KeyFrames], memory: Path
+    compared: Compared, frames: list[KeyFrames], memory: Path
 ) -> tuple[Searched, np.ndarray, np.ndarray]:
     """What is searched, the clips' checksums, and the matches remembered between clips that have not changed."""
     checksum = np.zeros(len(compared.ids), np.uint64)
-    # By role: clip numbers and hashes.
-    pieces = {role: [(np.empty(0, np.int32), np.empty((0, 4), np.uint64))]
-              for role in (candidates.INDEXED, candidates.CENTRE)}  # fmt: skip
+    # By source, the number among all clips of each of its clips; -1: it is not compared by this source's file.
+    numbers = []
     for place, known in enumerate(frames):
         number = np.searchsorted(compared.ids, known.ids)
         there = np.take(compared.ids, number, mode="clip") == known.ids if len(compared.ids) else known.ids == b"-"
         there &= np.take(compared.source, number, mode="clip") == place if len(compared.ids) else True
         checksum[number[there]] = known.checksum[there]
-        whole = known.variant < len(_PICTURE)
-        for role, chosen in ((candidates.INDEXED, whole), (candidates.CENTRE, ~whole)):
-            chosen &= there[known.clip]
-            pieces[role].append((number[known.clip[chosen]].astype(np.int32), known.hashes[chosen]))
-        del known
-    roles = np.repeat(np.array(list(pieces), np.int8), [sum(len(clip) for clip, _ in of) for of in pieces.values()])
-    clip, hashes = (np.concatenate([piece[part] for of in pieces.values() for piece in of]) for part in (0, 1))
+        numbers.append(np.where(there, number, -1).astype(np.int32))
+    clip, roles, hashes = _key_frames_by_role(frames, numbers)
     fresh, linked = np.ones(len(compared.ids), bool), np.zeros(len(compared.ids), bool)
     earlier, large = np.empty(0, MATCH), []
     if memory.exists():
@@ -130,6 +128,33 @@ def _prepare(
         linked[ends] = True
     searched = Searched(clip, roles, hashes, compared.rank, compared.source, fresh, linked, large)
     return searched, checksum, earlier
+
+
+def _key_frames_by_role(
+    frames: list[KeyFrames], numbers: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clip numbers, roles and hashes of all key frames, those that are indexed first.
+
+    Most of the search's memory is these, so they are read into their places, a block at a time.
+    """
+    clips, chosen = [], []
+    for known, number in zip(frames, numbers, strict=True):
+        for clip, variant in known.places():
+            compared = number[clip] >= 0
+            whole = variant < len(_PICTURE)
+            clips.append(number[clip])
+            chosen.append((np.flatnonzero(compared & whole), np.flatnonzero(compared & ~whole)))
+    counts = [sum(len(of_block[role]) for of_block in chosen) for role in (0, 1)]
+    roles = np.repeat(np.array([candidates.INDEXED, candidates.CENTRE], np.int8), counts)
+    all_clips, all_hashes = np.empty(len(roles), np.int32), np.empty((len(roles), 4), np.uint64)
+    ends = [0, counts[0]]
+    blocks = (hashes for known in frames for hashes in known.hashes())
+    for clip, of_block, hashes in zip(clips, chosen, blocks, strict=True):
+        for role, rows in enumerate(of_block):
+            put = slice(ends[role], ends[role] + len(rows))
+            all_clips[put], all_hashes[put] = clip[rows], hashes[rows]
+            ends[role] = put.stop
+    return all_clips, roles, all_hashes
 
 
 def _unchanged(ids: np.ndarray, checksum: np.ndarray, then: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,9 +172,10 @@ def _unchanged(ids: np.ndarray, checksum: np.ndarray, then: Mapping[str, np.ndar
     return fresh, matches
 
 
-def _frames_of(
+def _write_frames(
     pairs: np.ndarray, compared: Compared, hash_files: Mapping[str, tuple[Path, str]], folder: Path
-) -> ClipFrames:
+) -> None:
+    """Write the :class:`ClipFrames` of the clips of ``pairs``."""
     needed = np.zeros(len(compared.ids), bool)
     for ends in unpack(pairs)[:2]:
         needed[ends] = True
@@ -158,25 +184,43 @@ def _frames_of(
         numbers = np.flatnonzero(needed & (compared.source == place))
         if len(numbers):
             files.append((hash_files[name][0], compared.ids[numbers], numbers))
-    return ClipFrames(folder, len(compared.ids), files)
+    write_clip_frames(folder, len(compared.ids), files)
 
 
-def _verify_all(pairs: np.ndarray, frames: ClipFrames) -> np.ndarray:
-    """Those of the pairs that hold, as ``MATCH``."""
+def _verify_all(pairs: np.ndarray, folder: str) -> np.ndarray:
+    """Those of the pairs that hold, as ``MATCH``; ``folder`` has the frames of their clips."""
+    units = [[(folder, pairs[start : start + _CHUNK])] for start in range(0, len(pairs), _CHUNK)]
+    held = [np.empty(0, MATCH)]
+    if len(pairs) <= _ALONE:
+        held += [result for unit in units for result in _verify_unit(unit)]
+        return np.concatenate(held)
+    with tqdm(desc="compare pairs", total=len(pairs), unit="pair") as bar:
+        for unit, results in map_unordered(_verify_unit, units, workers=os.cpu_count() or 1, timeout_s=_CHUNK_SECONDS):
+            for result in results:
+                if isinstance(result, Failure):
+                    raise RuntimeError(f"comparing pairs of clips: {result.error_class}: {result.detail}")
+                held.append(result)
+            bar.update(len(unit[0][1]))
+    return np.concatenate(held)
 
-    def verify(chunk: np.ndarray) -> list[tuple[int, int, float, float, int]]:
-        held = []
-        chunk = chunk[_plausible(frames, *unpack(chunk))]
-        for pair, a, b, how in zip(chunk, *unpack(chunk), strict=True):
+
+@lru_cache(maxsize=1)
+def _opened(folder: str) -> ClipFrames:
+    return ClipFrames(Path(folder))
+
+
+def _verify_unit(chunks: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
+    """Of each chunk of pairs those that hold."""
+    results = []
+    for folder, pairs in chunks:
+        frames, held = _opened(folder), []
+        pairs = pairs[_plausible(frames, *unpack(pairs))]
+        for pair, a, b, how in zip(pairs, *unpack(pairs), strict=True):
             best = _verify(frames, int(a), int(b), int(how))
             if best is not None:
                 held.append((int(pair), best.inliers, best.coverage, best.mean_distance, best.offset_ms))
-        return held
-
-    chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-    # Threads: nearly all time is spent in NumPy, which lets others run meanwhile.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(chain.from_iterable(pool.map(verify, chunks))), MATCH)
+        results.append(np.array(held, MATCH))
+    return results
 
 
 def _plausible(frames: ClipFrames, a: np.ndarray, b: np.ndarray, how: np.ndarray) -> np.ndarray:

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from warehouse import trial
 from warehouse.config import Config, Source
 from warehouse.media_file import media_file
-from warehouse.probing import PROBE_VERSION, as_listed
+from warehouse.probing import as_listed, probed
 from warehouse.shards.executing import shard_plans
 from warehouse.sources import Listing
-from warehouse.store import Store, fingerprint
+from warehouse.store import Store
 
 TRIED = 3
 HASH_BYTES = 56
@@ -65,8 +67,8 @@ class _Work:
 def _work(store: Store, config: Config, source: Source, listings: Mapping[str, Listing]) -> _Work:
     files = {row["clip_id"]: row for row in listings[source.name].files}
     present = {clip for clip, row in files.items() if row["bytes"] is not None}
-    probed = _probed(store, source, files)
-    unreadable = {clip for clip, row in probed.items() if row["status"] != "ok"}
+    known = _probed(store, source, files)
+    unreadable = {clip for clip, row in known.items() if row["status"] != "ok"}
     # What decisions left out needs no place; what an earlier source has, is stored there.
     decided = store.rows("decisions")
     out = {row["clip_id"] for row in decided} - {row["clip_id"] for row in decided if row["keep"]}
@@ -83,18 +85,16 @@ def _work(store: Store, config: Config, source: Source, listings: Mapping[str, L
         if plan.rendition == config.rendition and plan.finished()
         for member in plan.members
     }
-    to_probe = files.keys() - probed.keys()
+    to_probe = files.keys() - known.keys()
     to_store = present - unreadable - (out - to_probe) - earlier - stored if source.collections else set()
     return _Work(present, set(to_probe), to_store)
 
 
 def _probed(store: Store, source: Source, files: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of ``media`` that describe the files as they are now, as the step `probe` would find them."""
-    if not store.is_current("frame_hashes", source.name, fingerprint(PROBE_VERSION)):
-        return {}
-    now = {clip: as_listed(row) for clip, row in files.items()}
-    rows = store.rows("media", source.name)
-    return {row["clip_id"]: row for row in rows if now.get(row["clip_id"]) == row["listed"]}
+    listed = pa.array((as_listed(row) for row in files.values()), pa.string())
+    rows = probed(store, source.name, pa.array(files, pa.string()), listed).to_pylist()
+    return {row["clip_id"]: row for row in rows}
 
 
 def _try_clips(

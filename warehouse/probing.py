@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,10 +16,12 @@ from warehouse.config import Config, Source
 from warehouse.curation import probe
 from warehouse.engine import Failure, map_unordered
 from warehouse.media_file import media_file
+from warehouse.probe_journal import ProbeJournal
+from warehouse.schema import BY_NAME
 from warehouse.step_result import Progress, StepResult
 from warehouse.store import Store, fingerprint
 
-PROBE_VERSION = 3
+PROBE_VERSION = "4"
 """Raise it when probing or hashing gives other results: every file is probed again."""
 UNIT_CLIPS = 16
 SECONDS_A_CLIP = 60.0
@@ -57,6 +60,22 @@ def as_listed(row: Mapping[str, Any]) -> str:
     return fingerprint(row)
 
 
+def probed(store: Store, source: str, clips: pa.Array | pa.ChunkedArray, listed: pa.Array) -> pa.Table:
+    """Rows of ``media``, and of a run that was stopped, which hold for files as they are listed now.
+
+    Args:
+        clips, listed: id and :func:`as_listed` of each file.
+
+    Returns:
+        The table's columns, and ``number``: which file of the :class:`ProbeJournal` a row is in.
+    """
+    hashed = store.is_current("frame_hashes", source, PROBE_VERSION)
+    written = store.read("media", source) if hashed else BY_NAME["media"].schema.empty_table()
+    rows = ProbeJournal(store, source, PROBE_VERSION).rows(written)
+    now = listed.take(pc.index_in(rows["clip_id"], value_set=clips))
+    return rows.filter(pc.fill_null(pc.equal(rows["listed"], now), False))
+
+
 def forget(store: Store, sources: Sequence[str], error_class: str) -> dict[str, int]:
     """Drop the rows of ``media`` with this error class, so that the next run probes these files again.
 
@@ -67,9 +86,9 @@ def forget(store: Store, sources: Sequence[str], error_class: str) -> dict[str, 
     for source in sources:
         rows = store.rows("media", source)
         kept = [row for row in rows if row["error_class"] != error_class]
-        counts[source] = len(rows) - len(kept)
-        if counts[source]:
+        if len(kept) < len(rows):
             store.write("media", kept, source)
+        counts[source] = len(rows) - len(kept) + ProbeJournal(store, source, PROBE_VERSION).forget(error_class)
     return counts
 
 
@@ -78,60 +97,69 @@ class _SourceProbe:
 
     def __init__(self, store: Store, source: Source) -> None:
         self.store, self.source = store, source
-        self.version = fingerprint(PROBE_VERSION)
-        files = store.rows("files", source.name)
-        self.listed = {row["clip_id"]: as_listed(row) for row in files}
-        hashed = store.is_current("frame_hashes", source.name, self.version)
-        known = store.rows("media", source.name) if hashed else []
-        self.media = {
-            row["clip_id"]: row for row in known if row["listed"] == self.listed.get(row["clip_id"])
-        }
-        hashes = store.read("frame_hashes", source.name)
-        self.hashes = hashes.filter(pc.is_in(hashes["clip_id"], value_set=pa.array(list(self.media), pa.string())))
-        self.todo = {row["clip_id"]: row for row in files if row["clip_id"] not in self.media}
+        self.journal = ProbeJournal(store, source.name, PROBE_VERSION)
+        self.files = store.read("files", source.name)
+        self.listed = pa.array((as_listed(row) for row in _dicts(self.files)), pa.string())
+        known = self._probed()
+        self.todo = np.flatnonzero(pc.invert(pc.is_in(self.files["clip_id"], value_set=known["clip_id"])))
         self.complete = (
-            not self.todo and len(known) == len(self.media) and store.is_current("media", source.name, self.version)
+            len(self.todo) == 0
+            and not self.journal.numbers
+            and store.is_current("media", source.name, PROBE_VERSION)
+            and len(known) == store.count("media", source.name)
         )
-        self.fresh: list[dict[str, Any]] = []
-        self.unwritten = 0
-        self.failed = sum(row["status"] != "ok" for row in self.media.values())
+        self.done = len(known)
+        self.failed = pc.sum(pc.not_equal(known["status"], "ok")).as_py() or 0
+        # Of the files being probed: size, and fingerprint as listed.
+        self.under_way: dict[str, tuple[int | None, str]] = {}
+        self.media: list[dict[str, Any]] = []
+        self.hashes: list[dict[str, Any]] = []
+
+    def _probed(self) -> pa.Table:
+        return probed(self.store, self.source.name, self.files["clip_id"], self.listed)
 
     def progress(self) -> Progress:
         """How far this source is."""
-        return Progress(self.source.name, len(self.media), len(self.listed), self.failed)
+        return Progress(self.source.name, self.done, len(self.files), self.failed)
 
     def units(self) -> Iterator[list[probe.Item]]:
         """The files to be probed, a few at a time."""
         root, name = self.source.media_root, self.source.name
-        items = [(clip_id, name, media_file(root, row)) for clip_id, row in self.todo.items()]
-        for start in range(0, len(items), UNIT_CLIPS):
-            yield items[start : start + UNIT_CLIPS]
+        for start in range(0, len(self.todo), UNIT_CLIPS):
+            places = pa.array(self.todo[start : start + UNIT_CLIPS])
+            rows, listed = self.files.take(places).to_pylist(), self.listed.take(places).to_pylist()
+            for row, of_row in zip(rows, listed, strict=True):
+                self.under_way[row["clip_id"]] = row["bytes"], of_row
+            yield [(row["clip_id"], name, media_file(root, row)) for row in rows]
 
     def add(self, row: dict[str, Any], hashes: list[dict[str, Any]]) -> None:
         """Take a file's rows."""
-        clip = row["clip_id"]
-        self.media[clip] = row | {"bytes": self.todo[clip]["bytes"], "listed": self.listed[clip]}
+        size, listed = self.under_way.pop(row["clip_id"])
+        self.media.append(row | {"bytes": size, "listed": listed})
+        self.hashes += hashes
+        self.done += 1
         self.failed += row["status"] != "ok"
-        self.fresh += hashes
-        self.unwritten += 1
 
-    def flush(self, fingerprint: str = "") -> None:
-        """Write both tables if there is news, hashes first: a row of ``media`` promises that its hashes are there."""
-        if not self.unwritten and not fingerprint:
-            return
-        added = pa.Table.from_pylist(self.fresh, schema=self.hashes.schema)
-        order = [("clip_id", "ascending"), ("variant", "ascending"), ("t_ms", "ascending")]
-        self.hashes = pa.concat_tables([self.hashes, added]).sort_by(order)
-        self.fresh, self.unwritten = [], 0
-        self.store.write("frame_hashes", self.hashes, self.source.name, self.version)
-        self.store.write("media", [self.media[clip] for clip in sorted(self.media)], self.source.name, fingerprint)
+    def flush(self) -> None:
+        """Put on disk what has been taken."""
+        if self.media:
+            self.journal.append(self.media, self.hashes)
+            self.media, self.hashes = [], []
 
     def finish(self) -> StepResult:
-        """Write what is left and say what was found."""
-        if not self.complete:
-            self.flush(self.version)
+        """Write the tables, if there is news, and say what was found."""
+        self.flush()
+        known = self._probed()
+        hashes = (
+            self.store.count("frame_hashes", self.source.name) if self.complete else self.journal.merge(known)
+        )
         statuses = dict.fromkeys(("ok", "missing", "quarantined"), 0)
-        for row in self.media.values():
-            statuses[row["status"]] += 1
-        rows = {"media": len(self.media), "frame_hashes": self.hashes.num_rows}
-        return StepResult(rows, skipped=self.complete, figures={"probed": len(self.todo), **statuses})
+        for row in known["status"].value_counts().to_pylist():
+            statuses[row["values"]] = row["counts"]
+        figures = {"probed": len(self.todo), **statuses}
+        return StepResult({"media": len(known), "frame_hashes": hashes}, skipped=self.complete, figures=figures)
+
+
+def _dicts(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from batch.to_pylist()

@@ -8,9 +8,10 @@ fingerprint of its present inputs has nothing to do.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,15 +27,36 @@ def fingerprint(*inputs: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` through a temporary file in the same folder and a rename."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes ``path`` at the end, by a rename; not if an error is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file in the same folder and a rename."""
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+def with_fingerprint(data: pa.Table, fingerprint: str) -> pa.Table:
+    """The table with a fingerprint in its metadata."""
+    return data.replace_schema_metadata({FINGERPRINT: fingerprint.encode()})
+
+
+def fingerprint_of(schema: pa.Schema) -> str | None:
+    """The fingerprint in the metadata of a file's schema."""
+    found = (schema.metadata or {}).get(FINGERPRINT)
+    return None if found is None else found.decode()
 
 
 class Store:
@@ -60,7 +82,7 @@ class Store:
     def write(
         self,
         table: str,
-        rows: Iterable[Mapping[str, Any]] | pa.Table,
+        rows: Iterable[Mapping[str, Any]] | pa.Table | pa.RecordBatchReader,
         part: str | None = None,
         fingerprint: str = "",
     ) -> int:
@@ -69,15 +91,20 @@ class Store:
         Raises ``pa.ArrowInvalid`` or ``ValueError`` if a value does not fit its column, or is NULL where it may not be.
         """
         schema = BY_NAME[table].schema
-        data = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        for field in schema:
-            if not field.nullable and data[field.name].null_count:
-                raise ValueError(f"table {table!r}: column {field.name!r} may not be NULL")
-        data = data.replace_schema_metadata({FINGERPRINT: fingerprint.encode()})
-        sink = pa.BufferOutputStream()
-        pq.write_table(data, sink, compression="zstd")
-        replace_file(self.path(table, part), sink.getvalue().to_pybytes())
-        return data.num_rows
+        if isinstance(rows, pa.RecordBatchReader):
+            tables: Iterable[pa.Table] = (pa.Table.from_batches([batch]) for batch in rows)
+        else:
+            tables = [rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)]
+        count, stored = 0, with_fingerprint(schema.empty_table(), fingerprint).schema
+        with replacing(self.path(table, part)) as file, pq.ParquetWriter(file, stored, compression="zstd") as writer:
+            for data in tables:
+                data = data.cast(schema)
+                for field in schema:
+                    if not field.nullable and data[field.name].null_count:
+                        raise ValueError(f"table {table!r}: column {field.name!r} may not be NULL")
+                writer.write_table(data.replace_schema_metadata(stored.metadata))
+                count += data.num_rows
+        return count
 
     def is_current(self, table: str, part: str | None, fingerprint: str) -> bool:
         """Whether the file exists, has the table's columns of today, and was made from inputs with this fingerprint."""
@@ -85,8 +112,7 @@ class Store:
         if not path.exists():
             return False
         schema = pq.read_schema(path)
-        made_from = (schema.metadata or {}).get(FINGERPRINT)
-        return made_from == fingerprint.encode() and schema.names == BY_NAME[table].schema.names
+        return fingerprint_of(schema) == fingerprint and schema.names == BY_NAME[table].schema.names
 
     def file_fingerprint(self, table: str, part: str | None = None) -> str:
         """Fingerprint of a file's *content* (to be an input of the next step); empty if there is no file."""
@@ -116,6 +142,11 @@ class Store:
             with path.open("rb") as file:
                 return pq.read_table(file, columns=columns and list(columns)).replace_schema_metadata(None)
         return schema.empty_table().select(columns if columns is not None else schema.names)
+
+    def count(self, table: str, part: str | None = None) -> int:
+        """Number of rows of a table or one part of it; 0 where nothing has been written."""
+        path = self.path(table, part)
+        return pq.read_metadata(path).num_rows if path.exists() else 0
 
     def rows(self, table: str, part: str | None = None) -> list[dict[str, Any]]:
         """:meth:`read` as a list of dictionaries."""

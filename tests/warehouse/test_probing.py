@@ -1,13 +1,16 @@
 """The step that probes: limits of its processes, what is forgotten for another try, what it reports on the way."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rendered_clips import drifting, write
 
-from warehouse import steps
+from warehouse import probing, steps
 from warehouse.__main__ import main
 from warehouse.config import Config, load
 from warehouse.engine import Failure, map_unordered
@@ -127,3 +130,71 @@ def test_a_unit_that_takes_too_much_memory_is_split_until_the_item_is_found() ->
     failure = found.pop(2 * 2**30)
     assert found == {10: 10, 20: 20, 30: 30}
     assert isinstance(failure, Failure) and failure.error_class == "too_large"
+
+
+class Stopped(Exception):
+    """Where a test stops a run."""
+
+
+def tables(config: Config) -> dict[str, pa.Table]:
+    store = Store(config.data_root)
+    return {name: store.read(name) for name in ("media", "frame_hashes")}
+
+
+def test_a_run_stopped_anywhere_goes_on_and_ends_as_one_that_was_not(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while it probes, and between the two tables that it writes at the end."""
+    assert probed(config) == {"first": 4, "second": 5}
+    uninterrupted = tables(config)
+    shutil.rmtree(config.data_root)
+
+    monkeypatch.setattr(probing, "UNIT_CLIPS", 1)
+    monkeypatch.setattr(probing, "FLUSH_SECONDS", 0.0)
+    store = Store(config.data_root)
+    for source in config.sources:
+        steps.list_source(store, source)
+
+    def stop_at_three(progress: Progress) -> None:
+        if progress.done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        probe_sources(store, config, config.sources, stop_at_three)
+    heard: list[Progress] = []
+    write_table = Store.write
+
+    def stop_before_media(self: Store, table: str, *arguments: Any, **named: Any) -> int:
+        if table == "media":
+            raise Stopped
+        return write_table(self, table, *arguments, **named)
+
+    monkeypatch.setattr(Store, "write", stop_before_media)
+    with pytest.raises(Stopped):
+        probe_sources(store, config, config.sources, heard.append)
+    assert {progress.done for progress in heard[:2]} == {0, 2}  # the third clip was taken and not yet on disk
+    assert store.path("frame_hashes", "first").exists() and not store.path("media", "first").exists()
+    monkeypatch.setattr(Store, "write", write_table)
+    assert probed(config) == {"first": 0, "second": 0}
+    assert tables(config) == uninterrupted
+    assert not list((config.data_root / "probing").rglob("*.parquet"))
+
+
+def test_what_a_stopped_run_found_holds_only_for_the_files_that_it_read(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(probing.ProbeJournal, "merge", lambda *_: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        probed(config)
+    monkeypatch.undo()
+    first = config.sources[0].media_root
+    write(first / "0.mp4", drifting(7, count=12))  # changed
+    listed = (first / "labels.csv").read_text()
+    (first / "labels.csv").write_text(listed.replace("1.mp4,b,train\n", ""))  # listed no longer
+    assert main(["--sources", str(config.path), "retry", "--error-class", "unreadable_container"]) == 0
+    assert "first: 1\n" in capsys.readouterr().out
+    assert probed(config)["first"] == 2  # the changed and the forgotten
+    grown = tables(config)
+    shutil.rmtree(config.data_root)
+    probed(config)
+    assert tables(config) == grown

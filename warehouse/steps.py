@@ -8,6 +8,7 @@ moment and called again. The Dagster assets are thin shells around these functio
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from warehouse.config import Config, Source
 from warehouse.curation import decisions, duplicates, labels
@@ -126,28 +127,30 @@ def plan_source(store: Store, config: Config, source: Source) -> StepResult:
     Raises:
         UnstorableError: the rendition is ``original``, and a clip is no file of its own.
     """
-    kept = {row["clip_id"] for row in store.rows("decisions") if row["keep"]}
-    stored_elsewhere = {
-        row["clip_id"]
-        for name in store.parts("packing")
-        if name != source.name
-        for row in store.rows("packing", name)
-        if row["rendition"] == config.rendition
-    }
+    decided = store.read("decisions", columns=["clip_id", "keep"])
+    kept = decided["clip_id"].filter(decided["keep"]).unique()
+    stored_elsewhere: set[str] = set()
+    for name in store.parts("packing"):
+        if name != source.name:
+            packed = store.read("packing", name, ["clip_id", "rendition"])
+            packed = packed.filter(pc.equal(packed["rendition"], config.rendition))
+            stored_elsewhere.update(packed["clip_id"].to_pylist())
     readable: dict[str, int] = {}
     for name in (s.name for s in config.sources if s.priority <= source.priority):
-        for row in store.rows("media", name):
-            if row["status"] == "ok" and row["clip_id"] in kept:
-                if name == source.name:
-                    # Not the size of the file, which of an interval is the whole movie's.
-                    readable.setdefault(row["clip_id"], row["video_bytes"])
-                    if config.rendition == "original" and (row["sha256"] is None or row["container"] == "images"):
-                        raise UnstorableError(
-                            f"source {name}: clip {row['clip_id']} is an interval of a longer video or a folder of "
-                            'frames, and has no bytes of its own to keep. Set `rendition = "np256"` in [reelhouse].'
-                        )
-                else:
-                    stored_elsewhere.add(row["clip_id"])
+        media = store.read("media", name, ["clip_id", "status", "video_bytes", "sha256", "container"])
+        media = media.filter(pc.and_(pc.equal(media["status"], "ok"), pc.is_in(media["clip_id"], value_set=kept)))
+        if name != source.name:
+            stored_elsewhere.update(media["clip_id"].to_pylist())
+            continue
+        if config.rendition == "original":
+            whole = pc.and_(pc.is_valid(media["sha256"]), pc.not_equal(media["container"], "images"))
+            for clip in media["clip_id"].filter(pc.invert(whole)).to_pylist():
+                raise UnstorableError(
+                    f"source {name}: clip {clip} is an interval of a longer video or a folder of frames, and has no "
+                    'bytes of its own to keep. Set `rendition = "np256"` in [reelhouse].'
+                )
+        # Not the size of the file, which of an interval is the whole movie's.
+        readable = dict(zip(media["clip_id"].to_pylist(), media["video_bytes"].to_pylist(), strict=True))
     existing = store.rows("packing", source.name)
     here = {row["clip_id"] for row in existing if row["rendition"] == config.rendition}
     wanted = {clip: size for clip, size in readable.items() if clip in here or clip not in stored_elsewhere}

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from warehouse.curation import alignment, candidates
@@ -76,6 +77,8 @@ def find_matches(compared: Compared, hash_files: Mapping[str, tuple[Path, str]],
         memory: folder for what is remembered. It may be deleted at any time: all is then compared again.
     """
     frames = [key_frames(*hash_files[name], memory / "key_frames" / f"{name}.npz") for name in compared.sources]
+    # Arrow keeps what it has read with; the search is about to take the most memory of all.
+    pa.default_memory_pool().release_unused()
     searched, checksum, earlier = _prepare(compared, frames, memory / "matches.npz")
     found = find_candidates(searched)
     del searched
@@ -143,7 +146,7 @@ def _key_frames_by_role(
             compared = number[clip] >= 0
             whole = variant < len(_PICTURE)
             clips.append(number[clip])
-            chosen.append((np.flatnonzero(compared & whole), np.flatnonzero(compared & ~whole)))
+            chosen.append([np.flatnonzero(rows).astype(np.int32) for rows in (compared & whole, compared & ~whole)])
     counts = [sum(len(of_block[role]) for of_block in chosen) for role in (0, 1)]
     roles = np.repeat(np.array([candidates.INDEXED, candidates.CENTRE], np.int8), counts)
     all_clips, all_hashes = np.empty(len(roles), np.int32), np.empty((len(roles), 4), np.uint64)

@@ -21,7 +21,7 @@ from warehouse.schema import BY_NAME
 from warehouse.step_result import Progress, StepResult
 from warehouse.store import Store, fingerprint
 
-PROBE_VERSION = "4"
+PROBE_VERSION = "5"
 """Raise it when probing or hashing gives other results: every file is probed again."""
 UNIT_CLIPS = 16
 SECONDS_A_CLIP = 60.0

@@ -131,8 +131,10 @@ TABLES: tuple[Table, ...] = (
     Table("frame_hashes", "a sampled frame's perceptual hash", "source", ("clip_id", "source", "t_ms", "variant"), (
         CLIP, SOURCE,
         Column("t_ms", LONG, "time of the frame from the clip's first frame"),
-        Column("variant", TEXT, "`full` frame, `trimmed` of black bars, its `centre` (80 % of a side) or `centre_90`"),
-        Column("quality", REAL, "spread of grey levels (0 to 1): flat frames match anything and are left out"),
+        Column("variant", TEXT,
+               "`full` frame, `trimmed` of black bars, an `inset`, its `centre` (80 % of a side) or `centre_90`"),
+        Column("quality", REAL,
+               "spread of grey levels in what is hashed (0 to 1): flat frames match anything and are left out"),
         *(Column(f"h{i}", HASH, f"bits {64 * i} to {64 * i + 63} of the 256-bit DCT hash") for i in range(4)),
     )),
     Table("duplicate_edges", "a verified pair of clips with the same content", None, ("clip_a", "clip_b", "kind"), (

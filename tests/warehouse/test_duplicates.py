@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from rendered_clips import FPS, drifting, read, write
+from test_insets import moving, put
 
 from warehouse.curation.candidates import BUCKET_CAP
 from warehouse.curation.clusters import clusters
@@ -150,6 +151,20 @@ def still(clip: str, rng: np.random.Generator, words: np.ndarray, flips: int, so
     media = {"clip_id": clip, "source": source, "status": "ok", "sha256": f"{clip}{source}",
              "packet_hash": f"{clip}{source}", "duration_ms": 3000, "width": 64, "height": 64}  # fmt: skip
     return media, rows
+
+
+def test_a_clip_inside_another_picture_is_found_and_others_inside_the_same_are_not(tmp_path: Path) -> None:
+    ground = [frame // 2 for frame in moving(8, blur=8.0)[:1] * 24]
+    clips = {f"clip{seed}": moving(seed) for seed in range(4)}
+    clips |= {f"inset{seed}": put(moving(seed), ground, (0.1, 0.3, 0.7, 0.95)) for seed in range(2)}
+    paths = {
+        name: write(tmp_path / f"{name}.mp4", [np.repeat(f[..., None], 3, axis=2) for f in frames], fps=12, crf=28)
+        for name, frames in clips.items()
+    }
+    found, _ = find(tmp_path, *probed(paths))
+    assert {pair: edges[0]["kind"] for pair, edges in found.items()} == {
+        ("clip0", "inset0"): "near", ("clip1", "inset1"): "near",
+    }  # fmt: skip
 
 
 def test_more_copies_than_a_bucket_holds_are_all_tied_to_the_preferred(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import av
 import cv2
 import numpy as np
+import pytest
 from rendered_clips import drifting
 
 from warehouse.curation.frame_hashes import Thumbnail, examine, picture_area, thumbnail
@@ -75,7 +76,7 @@ def test_trimmed_is_the_hash_without_bars_and_only_where_there_are_bars() -> Non
 def test_bars_are_judged_over_the_clip_and_black_frames_have_no_quality() -> None:
     grey = np.full((3, 192, 192), 16, np.uint8)
     assert picture_area(grey) is None
-    assert all(row["quality"] == 0 for row in examine([Thumbnail(0, grey[0])])[0])
+    assert all(row["quality"] < 1e-5 for row in examine([Thumbnail(0, grey[0])])[0])
     grey[0, 40:150] = 120  # bars in this frame
     assert picture_area(grey[:1]) == (slice(41, 149), slice(0, 192))
     grey[1] = 120  # none in that
@@ -84,7 +85,14 @@ def test_bars_are_judged_over_the_clip_and_black_frames_have_no_quality() -> Non
 
 def test_quality_is_the_spread_inside_the_part_that_is_hashed() -> None:
     grey = np.full((192, 192), 16, np.uint8)
-    grey[40:152] = 200  # flat between bars
+    grey[40:152, 50:142] = 200  # flat between bars
     quality = {row["variant"]: row["quality"] for row in examine([Thumbnail(0, grey)])[0]}
-    assert quality["full"] > 0.5
-    assert {quality[variant] for variant in ("trimmed", "centre", "centre_90")} == {0.0}
+    assert quality["full"] > 0.2
+    assert all(quality[variant] < 1e-5 for variant in ("trimmed", "centre", "centre_90"))
+
+
+def test_quality_is_the_standard_deviation_of_a_picture_of_hashed_frequencies() -> None:
+    wave = np.cos(np.pi * 3 * (2 * np.arange(64) + 1) / 128)
+    grey = np.rint(128 + 100 * np.outer(wave, wave)).astype(np.uint8)
+    [full] = [row for row in examine([Thumbnail(0, grey)])[0] if row["variant"] == "full"]
+    assert full["quality"] == pytest.approx(grey.std() / 127.5, rel=0.01)

@@ -60,10 +60,11 @@ class Alignment:
     offset_ms: int
 
 
-def align(a: Frames, b: Frames) -> Alignment | None:
+def align(a: Frames, b: Frames, strict: bool = False) -> Alignment | None:
     """Vote for the time offset at which two clips agree; ``None`` if they are not copies.
 
     A copy that runs at another speed agrees at one offset once its times are scaled back: that is tried second.
+    ``strict``: the offset has to matter in a near-static scene too.
     """
     (t_a, h_a), (t_b, h_b) = a, b
     shorter = min(len(t_a), len(t_b))
@@ -74,20 +75,20 @@ def align(a: Frames, b: Frames) -> Alignment | None:
         return None
     apart = distances(h_a, h_b)
     agree &= apart <= FRAME_DISTANCE
-    found = _align(a, b, apart, agree)
+    found = _align(a, b, apart, agree, strict)
     if found is None and min(t_a[-1] - t_a[0], t_b[-1] - t_b[0]) >= RATE_LEAST_MS:
         rate = _rate(t_a, t_b, apart, agree)
         if rate is not None:
-            found = _align(a, (t_b / rate, h_b), apart, agree, fitted=True)
+            found = _align(a, (t_b / rate, h_b), apart, agree, strict=True)
     return found
 
 
 def _align(
-    a: Frames, b: Frames, apart: np.ndarray, agree: np.ndarray, fitted: bool = False
+    a: Frames, b: Frames, apart: np.ndarray, agree: np.ndarray, strict: bool
 ) -> Alignment | None:
     """:func:`align` with the distances of all frames and which of them agree, both (n, m).
 
-    ``fitted``: times were scaled to fit, so that the offset has to matter whatever else holds.
+    ``strict``: as where times were scaled to fit, the offset has to matter whatever else holds.
     """
     (t_a, h_a), (t_b, h_b) = a, b
     shorter = min(len(t_a), len(t_b))
@@ -106,11 +107,11 @@ def _align(
     inliers, mean = _frames(chosen), float(apart[chosen].mean())
     if inliers < max(MIN_INLIERS, MIN_COVERAGE * shorter, MIN_AGREEMENT * _frames(at_offset)):
         return None
-    if mean > SAME_DISTANCE or fitted:
+    if mean > SAME_DISTANCE or strict:
         rows, columns = chosen.any(axis=1), chosen.any(axis=0)
         agreeing = (t_a[rows], h_a[rows]), (t_b[columns], h_b[columns])
         beside = (step - offset)[rows][:, columns]
-        if not _offset_matters(apart[rows][:, columns], beside, mean, agreeing, fitted):
+        if not _offset_matters(apart[rows][:, columns], beside, mean, agreeing, strict):
             return None
     return Alignment(inliers, inliers / shorter, mean, int(np.median(lag[chosen])))
 
@@ -130,7 +131,7 @@ def _rate(t_a: np.ndarray, t_b: np.ndarray, apart: np.ndarray, agree: np.ndarray
 
 
 def _offset_matters(
-    apart: np.ndarray, beside: np.ndarray, mean: float, clips: tuple[Frames, Frames], fitted: bool
+    apart: np.ndarray, beside: np.ndarray, mean: float, clips: tuple[Frames, Frames], strict: bool
 ) -> bool:
     """Whether the agreeing frames of two clips agree as those of copies do.
 
@@ -139,7 +140,7 @@ def _offset_matters(
         beside: steps of the grid between them and the offset, (n, m).
         mean: distance at the offset.
         clips: these frames.
-        fitted: :func:`_align`'s.
+        strict: :func:`_align`'s.
     """
 
     def gain(ms: int) -> float:
@@ -150,7 +151,7 @@ def _offset_matters(
         return (float(further.mean()) - mean) / max(1.0, sum(moved) / 2) if len(further) and all(moved) else 0.0
 
     near = gain(NEAR_MS) >= NEAR_GAIN
-    if near or fitted:
+    if near or strict:
         return near
     motion = sum(float(distance(hashes[1:], hashes[:-1]).mean()) for _, hashes in clips) / 2
     return mean <= NOISE_DISTANCE + MOTION_SHARE * motion and gain(FAR_MS) >= FAR_GAIN

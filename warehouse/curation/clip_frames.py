@@ -1,6 +1,6 @@
 """The sampled frames of some clips, at hand for comparing: on disk, so that memory does not grow with the clips."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +54,15 @@ class ClipFrames:
         self._times = np.memmap(folder / "t_ms", np.int64, "r") if any_rows else np.empty(0, np.int64)
         self._hashes = np.memmap(folder / "hashes", np.uint64, "r").reshape(-1, 4) if any_rows else np.empty((0, 4))
 
-    def of(self, clip: int, variants: Sequence[int]) -> Iterator[Frames]:
+    def of(self, clip: int, variants: Sequence[int]) -> dict[int, Frames]:
         """A clip's frames in those of the variants that it has."""
+        found = {}
         for variant in variants:
             start, count = int(self._start[clip, variant]), int(self._count[clip, variant])
             if count:
-                yield np.asarray(self._times[start : start + count]), np.asarray(self._hashes[start : start + count])
+                rows = slice(start, start + count)
+                found[variant] = np.asarray(self._times[rows]), np.asarray(self._hashes[rows])
+        return found
 
     def variants(self, clips: np.ndarray, among: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How many of the variants each clip has, and start and number of the rows of the first of these, all (n,)."""

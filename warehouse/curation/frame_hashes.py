@@ -5,10 +5,11 @@ The hash is the sign pattern of the low frequencies of a frame's discrete cosine
 a bit for each of these 256 coefficients. Aspect is given up: a resized copy is a copy. Adding or scaling brightness
 changes no bit.
 
-Four variants of a frame are hashed, so that added bars and crops can be found without another decode:
+Some variants of a frame are hashed, so that added bars and crops can be found without another decode:
 
 - ``full``: the frame as it is;
 - ``trimmed``: without the black bars, only in clips that have bars (judged on frames from all of the clip);
+- ``inset``: the picture within the picture, only in clips that have one (:mod:`warehouse.curation.insets`);
 - ``centre`` and ``centre_90``: the middle 80 and 90 % of each side of the trimmed frame if there is one, else of the
   full frame: what a crop of a tenth, or a twentieth, at each edge leaves. Only the searching side uses them.
 
@@ -27,6 +28,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from warehouse.curation.insets import Part, inset, part_of
 from warehouse.video import quarter_turns
 
 GRID_MS = 125
@@ -44,7 +46,7 @@ _LEAST_SIDE = 96
 _BLACK_MEAN, _BLACK_MAX = 24, 48
 # A bar thinner than this is an edge; what is left of the picture must be at least this share of each side.
 _BAR_LEAST, _PICTURE_LEAST = 0.02, 0.3
-# Bars are looked for on this many frames of a clip, evenly spread (up to twice as many).
+# Bars are looked for on this many frames of a clip, evenly spread (or half as many).
 _BAR_FRAMES = 16
 # Frames that are transformed together. One array of all would be so large that its memory is asked of the system and
 # given back for each clip, which took longer than the arithmetic.
@@ -60,9 +62,6 @@ _INTEGRAL = np.cumsum(_DCT, axis=1) - _DCT
 
 Area = tuple[slice, slice]
 """Rows and columns of a picture."""
-
-Part = tuple[float, float, float, float]
-"""Top, left, bottom and right of a part of a picture, as shares of its sides."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +114,19 @@ def _hashes(grey: Sequence[np.ndarray], trimmed: Area | None, times: list[int]) 
     areas = {"full": whole}
     if trimmed is not None:
         rows, columns = trimmed
-        areas["trimmed"] = (rows.start / height, columns.start / width, rows.stop / height, columns.stop / width)
+        areas["trimmed"] = rows.start / height, columns.start / width, rows.stop / height, columns.stop / width
     picture = areas.get("trimmed", whole)
-    areas |= {name: _centre(picture, margin) for name, margin in _CENTRES.items()}
+    within = inset(grey if trimmed is None else [frame[trimmed] for frame in grey])
+    if within is not None:
+        areas["inset"] = part_of(picture, within)
+    areas |= {name: part_of(picture, (m, m, 1 - m, 1 - m)) for name, m in _CENTRES.items()}
     if min(height, width) >= 2 * _SIDE:  # finer than hashing needs
         grey = [_halved(picture) for picture in grey]
     found = _coefficients(grey, list(areas.values()))
     return [
         row
-        for number, (name, part) in enumerate(areas.items())
-        for row in _rows(times, name, _spread(grey, part), found[:, number])
+        for number, name in enumerate(areas)
+        for row in _rows(times, name, found[:, number])
     ]
 
 
@@ -162,7 +164,7 @@ def picture_area(grey: Sequence[np.ndarray]) -> Area | None:
     Args:
         grey: uint8 (height, width) for each frame. A line belongs to a bar if it is black in every frame looked at.
     """
-    looked_at = grey[:: max(1, len(grey) // _BAR_FRAMES)]
+    looked_at = grey[:: -(-len(grey) // _BAR_FRAMES)]
     brightest, mean = looked_at[0].copy(), np.zeros(looked_at[0].shape, np.float32)
     for picture in looked_at:
         np.maximum(brightest, picture, out=brightest)
@@ -180,13 +182,6 @@ def picture_area(grey: Sequence[np.ndarray]) -> Area | None:
         # The line at a bar's edge is a mixture of both.
         area.append(slice(first + (first > 0), last - (last < side)))
     return (area[0], area[1]) if found else None
-
-
-def _centre(area: Part, margin: float) -> Part:
-    """The middle of a part, without this share of each side at each of its ends."""
-    top, left, bottom, right = area
-    rows, columns = margin * (bottom - top), margin * (right - left)
-    return top + rows, left + columns, bottom - rows, right - columns
 
 
 def _coefficients(grey: Sequence[np.ndarray], parts: list[Part]) -> np.ndarray:
@@ -216,15 +211,10 @@ def _transform(side: int, start: float, stop: float) -> np.ndarray:
     return np.diff(integral).astype(np.float32)
 
 
-def _spread(grey: Sequence[np.ndarray], part: Part) -> np.ndarray:
-    """Standard deviation of the grey levels of a part of each frame; 1 where half is black and half white."""
-    height, width = grey[0].shape
-    rows, columns = (slice(round(part[i] * side), round(part[i + 2] * side)) for i, side in ((0, height), (1, width)))
-    return np.array([cv2.meanStdDev(picture[rows, columns])[1][0, 0] for picture in grey]) / 127.5
-
-
-def _rows(times: list[int], variant: str, spread: np.ndarray, coefficients: np.ndarray) -> Iterator[dict[str, Any]]:
+def _rows(times: list[int], variant: str, coefficients: np.ndarray) -> Iterator[dict[str, Any]]:
     flat = coefficients.reshape(len(times), -1)
+    # The standard deviation of a picture of these frequencies alone (Parseval), over that of one half black half white.
+    spread = np.sqrt(np.einsum("fc,fc->f", flat, flat)) * (2 / _SIDE**2 / 127.5)
     middle = flat.shape[1] // 2
     # The lower of the two in the middle: what is above it is above the median, which lies between them.
     lower = np.partition(flat, middle - 1)[:, middle - 1, None]

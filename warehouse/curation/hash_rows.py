@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-MIN_QUALITY = 0.03
-"""Frames with a smaller spread of grey levels are neither searched with nor compared."""
+MIN_QUALITY = 0.01
+"""Frames with a smaller spread of grey levels are neither searched with nor compared: of real ones about 1 in 700."""
 
-VARIANTS = ("full", "trimmed", "centre", "centre_90")
-"""What the search reads, by number; the first two are what is searched *in*, all are searched *with*."""
+VARIANTS = ("full", "trimmed", "inset", "centre", "centre_90")
+"""What the search reads, by number; the first ``SEARCHED_IN`` are what is searched *in*, all are searched *with*."""
+
+SEARCHED_IN = 3
 
 _COLUMNS = ["clip_id", "variant", "t_ms", "quality", "h0", "h1", "h2", "h3"]
 _BATCH_ROWS = 1 << 19

@@ -14,7 +14,7 @@ import numpy as np
 from warehouse.curation.hash_bits import distance
 from warehouse.curation.hash_rows import HashRows, clip_ids, read_hash_rows
 
-REACH = np.array([1, 1, 3, 3])
+REACH = np.array([1, 1, 1, 3, 3])
 """By place in ``VARIANTS``: frames to either side that a key frame is calmer than. There are two or three a second of
 what is searched in, so that fast motion is found too, and one or two of what it is searched with besides."""
 

@@ -4,13 +4,14 @@ What has been compared is remembered under the data root, and a search after new
 with all others. It finds what a search from nothing finds: a pair depends on its two clips, on which clips share its
 buckets, and on which are preferred, and these are looked at anew each time.
 
-Known to be missed: crops of more than a quarter, or far off the centre; a picture in a picture; most copies with a
-logo of 3 % of the area or turned by 3 degrees; two clips of which less than ``MIN_COVERAGE`` of the shorter is common.
+Known to be missed: crops of more than a quarter, or far off the centre; pictures in a picture whose edges do not show;
+most copies with a logo of 3 % of the area or turned by 3 degrees; two clips of which less than ``MIN_COVERAGE`` of the
+shorter is common.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,17 +23,18 @@ from tqdm import tqdm
 from warehouse.curation import alignment, candidates
 from warehouse.curation.alignment import Alignment, align
 from warehouse.curation.candidates import FLIPPED, INSIDE_FIRST, INSIDE_SECOND, Searched, find_candidates, unpack
-from warehouse.curation.clip_frames import ClipFrames, Frames, write_clip_frames
+from warehouse.curation.clip_frames import ClipFrames, write_clip_frames
 from warehouse.curation.hash_bits import LOW_WORDS, MIRROR_WORDS
-from warehouse.curation.hash_rows import VARIANTS
+from warehouse.curation.hash_rows import SEARCHED_IN, VARIANTS
 from warehouse.curation.key_frames import REACH, SHORT, KeyFrames, key_frames, save_arrays
 from warehouse.engine import Failure, map_unordered
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 """Raise it when candidates or verification give other results: nothing compared before is trusted."""
 
-_PICTURE = tuple(range(2))  # full, trimmed
-_INSIDE = tuple(range(2, len(VARIANTS)))
+_PICTURE = tuple(range(SEARCHED_IN))
+_INSIDE = tuple(range(SEARCHED_IN, len(VARIANTS)))
+_INSET = VARIANTS.index("inset")
 _CHUNK = 512
 _ALONE = 20 * _CHUNK
 """Up to so many pairs, which take some seconds, no other processes are started."""
@@ -144,7 +146,7 @@ def _key_frames_by_role(
     for known, number in zip(frames, numbers, strict=True):
         for clip, variant in known.places():
             compared = number[clip] >= 0
-            whole = variant < len(_PICTURE)
+            whole = variant < SEARCHED_IN
             clips.append(number[clip])
             chosen.append([np.flatnonzero(rows).astype(np.int32) for rows in (compared & whole, compared & ~whole)])
     counts = [sum(len(of_block[role]) for of_block in chosen) for role in (0, 1)]
@@ -253,15 +255,12 @@ def _plausible(frames: ClipFrames, a: np.ndarray, b: np.ndarray, how: np.ndarray
 def _verify(frames: ClipFrames, a: int, b: int, how: int) -> Alignment | None:
     """The best alignment over the variants of both clips, or ``None`` if none holds."""
     of_a = frames.of(a, _INSIDE if how == INSIDE_FIRST else _PICTURE)
-    of_b = list(frames.of(b, _INSIDE if how == INSIDE_SECOND else _PICTURE))
+    of_b = frames.of(b, _INSIDE if how == INSIDE_SECOND else _PICTURE)
     if how == FLIPPED:
-        of_a = _mirrored(of_a)
-    found = [align(x, y) for x in of_a for y in of_b]
+        of_a = {variant: (times, hashes ^ MIRROR_WORDS) for variant, (times, hashes) in of_a.items()}
+    # What looks like an inset may be a window or a screen that clips of one room share: its motion has to tell.
+    found = [align(x, y, strict=_INSET in (i, j)) for i, x in of_a.items() for j, y in of_b.items()]
     return max((f for f in found if f), key=lambda f: (f.inliers, -f.mean_distance), default=None)
-
-
-def _mirrored(frames: Iterator[Frames]) -> Iterator[Frames]:
-    return ((times, hashes ^ MIRROR_WORDS) for times, hashes in frames)
 
 
 def _strongest(matches: np.ndarray) -> np.ndarray:

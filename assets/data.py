@@ -90,7 +90,7 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     )
     def shards(context: dg.AssetExecutionContext) -> None:
         """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
-        results = execute_plans(store, config, chosen(context), progress_log(context, "shards"))
+        results = execute_plans(store, config, chosen(context), progress_log(context, "shards", in_turn=False))
         for name, result in results.items():
             _record(context, "shards", name, result)
 
@@ -104,9 +104,15 @@ _MEDIA = (
 _HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate search compares."
 
 
-def progress_log(context: dg.AssetExecutionContext, what: str) -> Callable[[Progress], None]:
-    """A callback that writes to the run log, every few seconds and at a source's end, how far each source is."""
-    heard = time.monotonic()
+def progress_log(
+    context: dg.AssetExecutionContext, what: str, *, in_turn: bool = True
+) -> Callable[[Progress], None]:
+    """A callback that writes to the run log, every few seconds and at a source's end, how far each source is.
+
+    ``in_turn``: sources are worked on one after the other, so work on one began at the last report of any; else on all
+    from now on.
+    """
+    heard = began = time.monotonic()
     clocks: dict[str, _Clock] = {}
 
     def report(progress: Progress) -> None:
@@ -116,8 +122,8 @@ def progress_log(context: dg.AssetExecutionContext, what: str) -> Callable[[Prog
         clock = clocks.setdefault(progress.source, _Clock(progress.done))
         if progress.done == clock.done_before:
             return
-        if clock.started is None:  # sources are worked on in turn: its work began at the last report of any
-            clock.started = clock.logged = before
+        if clock.started is None:
+            clock.started = clock.logged = before if in_turn else began
         if now - clock.logged < PROGRESS_SECONDS and progress.done < progress.total:
             return
         clock.logged = now

@@ -8,6 +8,8 @@ import pytest
 from assets.data import data_assets
 from warehouse.config import load
 
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `backfill_policy`")
+
 CONFIG = """
 [reelhouse]
 data_root = "data"

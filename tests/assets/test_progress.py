@@ -32,3 +32,16 @@ def test_each_source_has_its_own_rate_failures_and_time_left(monkeypatch: pytest
         "probe b: 20/40 clips, 2.0 clips/s, 10 s left",
         "probe b: 40/40 clips, 4.0 clips/s, 0 s left",
     ]
+
+
+def test_of_sources_worked_on_at_once_none_seems_faster_than_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = 100.0
+    monkeypatch.setattr(data.time, "monotonic", lambda: now)
+    context: Any = SimpleNamespace(log=SimpleNamespace(info=said.append))
+    report = data.progress_log(context, "shards", in_turn=False)
+    for seconds, progress in ((110.0, Progress("a", 50, 50)), (110.1, Progress("b", 20, 40))):
+        report(Progress(progress.source, 0, progress.total))
+        now = seconds
+        report(progress)
+    assert said == ["shards a: 50/50 clips, 5.0 clips/s, 0 s left", "shards b: 20/40 clips, 2.0 clips/s, 10 s left"]

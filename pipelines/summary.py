@@ -3,8 +3,8 @@
 from assets.amounts import share_text
 from assets.report_facts import ask, cautions, interval, scores_of, stage_facts
 from assets.stages import Recipe
-from warehouse.__main__ import print_table
 from warehouse.catalog.build import connect
+from warehouse.commands.printing import print_table
 from warehouse.config import Config
 from warehouse.store import Store
 

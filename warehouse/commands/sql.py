@@ -1,0 +1,38 @@
+"""``reelhouse sql``: a query on the catalog."""
+
+import argparse
+import csv
+import json
+import sys
+
+from warehouse.catalog.build import connect
+from warehouse.commands.printing import print_table
+from warehouse.config import Config
+from warehouse.store import Store
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("sql", help="run a query", description="Run a read-only DuckDB query on the catalog.")
+    parser.add_argument("query", help='for example "SELECT * FROM composition"; "-" reads standard input')
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="default: %(default)s")
+    parser.set_defaults(run=run)
+
+
+def run(store: Store, config: Config, options: argparse.Namespace) -> None:
+    """Print what the query answers."""
+    query = sys.stdin.read() if options.query == "-" else options.query
+    with connect(store) as connection:
+        # A query may come from anywhere: it reads the catalog, and neither files nor the network.
+        connection.execute("SET enable_external_access = false")
+        result = connection.execute(query)
+        names = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if options.format == "json":
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str, indent=1))
+    elif options.format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+    else:
+        print_table(names, rows)

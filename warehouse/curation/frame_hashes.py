@@ -50,7 +50,7 @@ _BAR_LEAST, _PICTURE_LEAST = 0.02, 0.3
 _BAR_FRAMES = 16
 # Frames that are transformed together. One array of all would be so large that its memory is asked of the system and
 # given back for each clip, which took longer than the arithmetic.
-_AT_ONCE = 4
+_AT_ONCE = 8
 # These variants leave this share of each side out at each of its ends.
 _CENTRES = {"centre": 0.1, "centre_90": 0.05}
 # 8-bit formats whose first plane is brightness: no conversion needed.

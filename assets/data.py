@@ -1,22 +1,19 @@
 """Assets from annotation files to shards: thin shells around :mod:`warehouse.steps`, partitioned by source."""
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from assets import previews, thumbnails
+from assets.markdown import columns
+from assets.progress import progress_log
+from assets.recording import SHEET, contact_sheets, materialized, record, shown_last
 from warehouse import config as configuration
 from warehouse import steps
-from warehouse.catalog.presence import presence
 from warehouse.config import Config, Source
 from warehouse.probing import probe_sources
 from warehouse.shards.executing import execute_plans
-from warehouse.step_result import Progress, StepResult
 from warehouse.store import Store
-
-PROGRESS_SECONDS = 5.0
 
 
 def data_assets(config: Config) -> list[dg.AssetsDefinition]:
@@ -29,70 +26,98 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     def chosen(context: dg.AssetExecutionContext) -> list[Source]:
         return [by_name[key] for key in context.partition_keys]
 
-    @dg.asset(group_name="sources", kinds={"parquet"})
+    def named(names: Sequence[str]) -> list[Source]:
+        return [by_name[name] for name in names]
+
+    @dg.asset(group_name="sources", kinds={"parquet"}, metadata=columns("sources"))
     def sources() -> dg.MaterializeResult:
         """The sources of `sources.toml`. Fails, naming file and key, if anything in it or a file it names is wrong."""
         configuration.load(config.path, check_files=True)
-        return _result(steps.write_sources(store, config))
+        return materialized(steps.write_sources(store, config), "sources", previews.of_sources(config))
 
     @dg.asset(
-        group_name="sources", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[sources]
-    )
+        group_name="sources", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[sources],
+        metadata=columns("clips", "memberships", "files", "rejects"),
+    )  # fmt: skip
     def clips(context: dg.AssetExecutionContext) -> None:
         """What a source's annotations list: `clips`, `memberships`, `files`, and `rejects` for rows that are wrong."""
         for source in chosen(context):
-            _record(context, "clips", source.name, steps.list_source(store, source))
-            shown = dg.MetadataValue.md(presence_table(presence(store, source.name)))
-            context.add_asset_metadata({"presence": shown}, asset_key="clips", partition_key=source.name)
+            listed = {source.name: steps.list_source(store, source)}
+            record(context, "clips", listed, lambda name: previews.of_clips(store, name))
 
     @dg.multi_asset(
         name="probe",
         specs=[
-            dg.AssetSpec("media", deps=[clips], description=_MEDIA, group_name="curation", kinds={"parquet"}),
-            dg.AssetSpec("frame_hashes", deps=["media"], description=_HASHES, group_name="curation", kinds={"parquet"}),
+            dg.AssetSpec(
+                "media", deps=[clips], description=_MEDIA, group_name="curation", kinds={"parquet"},
+                metadata=columns("media"),
+            ),
+            dg.AssetSpec(
+                "frame_hashes", deps=["media"], description=_HASHES, group_name="curation", kinds={"parquet"},
+                metadata=columns("frame_hashes"),
+            ),
         ],
         partitions_def=partitions,
         backfill_policy=one_run,
-    )
+    )  # fmt: skip
     def probe(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         results = probe_sources(store, config, chosen(context), progress_log(context, "probe"))
-        for asset in ("media", "frame_hashes"):
-            for name, result in results.items():
-                _record(context, asset, name, result)
+        sheets = contact_sheets(
+            context, store, "media", results, lambda names: thumbnails.of_media(store, config, named(names))
+        )
+        record(context, "media", results, lambda name: {**previews.of_media(store, name), **_sheet(sheets.get(name))})
+        record(context, "frame_hashes", results, lambda name: previews.of_frame_hashes(store, name))
         yield dg.MaterializeResult("media")
         yield dg.MaterializeResult("frame_hashes")
 
-    @dg.asset(group_name="curation", kinds={"parquet", "duckdb"}, deps=["media", "frame_hashes"])
-    def duplicates() -> dg.MaterializeResult:
+    @dg.asset(
+        group_name="curation", kinds={"parquet", "duckdb"}, deps=["media", "frame_hashes"],
+        metadata=columns("duplicate_edges", "duplicate_clusters"),
+    )  # fmt: skip
+    def duplicates(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """Verified pairs of copies (by video id, bytes, packets and pictures) and their clusters, over all sources."""
-        return _result(steps.search_duplicates(store, config))
-
-    @dg.asset(group_name="curation", kinds={"parquet"}, deps=[duplicates])
-    def decisions() -> dg.MaterializeResult:
-        """Each clip in each collection and split: kept or dropped, with the reason. Evaluation clips are protected."""
-        return _result(steps.decide(store, config))
-
-    @dg.asset(group_name="curation", kinds={"parquet"}, deps=[decisions])
-    def labels() -> dg.MaterializeResult:
-        """Each clip's class in each taxonomy, with the names of several sources merged."""
-        return _result(steps.label(store, config))
+        result = steps.search_duplicates(store, config)
+        pairs = shown_last(context, store, "duplicates", "pairs") if result.skipped else None
+        pairs = pairs or thumbnails.of_copies(store, config)
+        shown = previews.of_duplicates(store) | ({"pairs": pairs} if pairs else {})
+        return materialized(result, "duplicate_edges", shown)
 
     @dg.asset(
-        group_name="shards", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[decisions]
+        group_name="curation", kinds={"parquet"}, deps=[duplicates], metadata=columns("decisions", "collections")
     )
+    def decisions() -> dg.MaterializeResult:
+        """Each clip in each collection and split: kept or dropped, with the reason. Evaluation clips are protected."""
+        return materialized(steps.decide(store, config), "decisions", previews.of_decisions(store, config))
+
+    @dg.asset(
+        group_name="curation", kinds={"parquet"}, deps=[decisions],
+        metadata=columns("labels", "classes", "native_classes"),
+    )  # fmt: skip
+    def labels() -> dg.MaterializeResult:
+        """Each clip's class in each taxonomy, with the names of several sources merged."""
+        return materialized(steps.label(store, config), "labels", previews.of_labels(store))
+
+    @dg.asset(
+        group_name="shards", kinds={"parquet"}, partitions_def=partitions, backfill_policy=one_run, deps=[decisions],
+        metadata=columns("packing"),
+    )  # fmt: skip
     def packing(context: dg.AssetExecutionContext) -> None:
         """The plan: which clip goes into which shard at which position. A clip once planned keeps its place."""
         for source in chosen(context):
-            _record(context, "packing", source.name, steps.plan_source(store, config, source))
+            planned = {source.name: steps.plan_source(store, config, source)}
+            record(context, "packing", planned, lambda name: previews.of_packing(store, name))
 
     @dg.asset(
-        group_name="shards", kinds={"webdataset"}, partitions_def=partitions, backfill_policy=one_run, deps=[packing]
-    )
+        group_name="shards", kinds={"webdataset"}, partitions_def=partitions, backfill_policy=one_run, deps=[packing],
+        metadata=columns("shards", "samples"),
+    )  # fmt: skip
     def shards(context: dg.AssetExecutionContext) -> None:
         """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
         results = execute_plans(store, config, chosen(context), progress_log(context, "shards", in_turn=False))
-        for name, result in results.items():
-            _record(context, "shards", name, result)
+        sheets = contact_sheets(
+            context, store, "shards", results, lambda names: thumbnails.of_shards(store, config, named(names))
+        )
+        record(context, "shards", results, lambda name: {**previews.of_shards(store, name), **_sheet(sheets.get(name))})
 
     return [sources, clips, probe, duplicates, decisions, labels, packing, shards]
 
@@ -104,70 +129,5 @@ _MEDIA = (
 _HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate search compares."
 
 
-def progress_log(
-    context: dg.AssetExecutionContext, what: str, *, in_turn: bool = True
-) -> Callable[[Progress], None]:
-    """A callback that writes to the run log, every few seconds and at a source's end, how far each source is.
-
-    ``in_turn``: sources are worked on one after the other, so work on one began at the last report of any; else on all
-    from now on.
-    """
-    heard = began = time.monotonic()
-    clocks: dict[str, _Clock] = {}
-
-    def report(progress: Progress) -> None:
-        nonlocal heard
-        now, before = time.monotonic(), heard
-        heard = now
-        clock = clocks.setdefault(progress.source, _Clock(progress.done))
-        if progress.done == clock.done_before:
-            return
-        if clock.started is None:
-            clock.started = clock.logged = before if in_turn else began
-        if now - clock.logged < PROGRESS_SECONDS and progress.done < progress.total:
-            return
-        clock.logged = now
-        rate = (progress.done - clock.done_before) / max(now - clock.started, 1e-3)
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        left = (progress.total - progress.done) / rate
-        context.log.info(
-            f"{what} {progress.source}: {progress.done}/{progress.total} clips{failed}, "
-            f"{rate:.1f} clips/s, {left:.0f} s left"
-        )
-
-    return report
-
-
-@dataclass
-class _Clock:
-    """When work on a source began (None: not yet) and was last told of, and what was done before."""
-
-    done_before: int
-    started: float | None = None
-    logged: float = 0.0
-
-
-def presence_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown of the view ``presence``: listed against present, by split."""
-    columns = ("split", "listed", "present", "missing", "rejected", "share_present")
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-    lines += [["" if row[name] is None else str(row[name]) for name in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _facts(result: StepResult) -> Iterator[tuple[str, int | float | str | bool]]:
-    yield from ((f"{table} rows", count) for table, count in result.rows.items())
-    yield from result.figures.items()
-    yield "nothing to do", result.skipped
-
-
-def _result(result: StepResult) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata=dict(_facts(result)))
-
-
-def _record(context: dg.AssetExecutionContext, asset: str, source: str, result: StepResult) -> None:
-    """Attach a source's figures to its partition, and say them in the run log."""
-    metadata = dict(_facts(result))
-    context.add_asset_metadata(metadata=metadata, asset_key=asset, partition_key=source)
-    said = ", ".join(f"{name} {value}" for name, value in metadata.items() if name != "nothing to do")
-    context.log.info(f"{asset} {source}: {'nothing to do' if result.skipped else said}")
+def _sheet(sheet: dg.MetadataValue | None) -> dict[str, dg.MetadataValue]:
+    return {SHEET: sheet} if sheet else {}

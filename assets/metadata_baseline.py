@@ -3,6 +3,7 @@
 import numpy as np
 
 from warehouse.store import Store
+from warehouse.takedown.takedowns import taken_down
 
 
 def metadata_baseline(store: Store, snapshot_id: str, split: str) -> dict[str, float]:
@@ -16,7 +17,12 @@ def metadata_baseline(store: Store, snapshot_id: str, split: str) -> dict[str, f
         for row in store.rows("media")
         if row["status"] == "ok"
     }
-    clips = [row for row in store.rows("snapshot_clips", snapshot_id) if row["class_id"] is not None]
+    gone = taken_down(store)
+    clips = [
+        row
+        for row in store.rows("snapshot_clips", snapshot_id)
+        if row["class_id"] is not None and row["clip_id"] not in gone
+    ]
     train_N3, train_classes = _arrays([row for row in clips if row["split"] == "train"], facts)
     test_M3, test_classes = _arrays([row for row in clips if row["split"] == split], facts)
     spread = train_N3.std(axis=0)

@@ -1,4 +1,6 @@
-"""The report's charts, as SVG to be put into the page: text and axes take the page's colours, light or dark."""
+"""The report's charts, as SVG to be put into the page: text and axes take the page's colours, light or dark. Or as
+pictures that stand alone, which know of no page: in a shade that can be read on light and dark.
+"""
 
 import io
 import re
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 # Matplotlib knows no CSS: these two colours are exchanged in the finished SVG.
 INK, ACCENT = "#0a0b0c", "#0a0b0d"
 CSS = {INK: "currentColor", ACCENT: "var(--accent)"}
+ALONE = {INK: "#7a8290", ACCENT: "#4c86d8"}
 HEAT = (0.26, 0.47, 0.85)
 POINTS = 100
 """A curve is drawn through at most so many points; what lies between shows as a band from least to most."""
@@ -26,7 +29,7 @@ def loss_chart(progress: Sequence[Mapping[str, Any]], reference: float | None, r
     losses = np.array([row["loss"] for row in progress], dtype=float)
     parts = np.array_split(np.arange(len(losses)), min(POINTS, len(losses)))
     x = [steps[part].mean() for part in parts]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.1, 2.5), layout="constrained")
         axes = figure.add_subplot()
         least, most = ([pick(losses[part]) for part in parts] for pick in (np.min, np.max))
@@ -42,8 +45,8 @@ def loss_chart(progress: Sequence[Mapping[str, Any]], reference: float | None, r
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(True, axis="y", alpha=0.15, linewidth=0.6)
-        _bare(axes)
-        return _svg(figure)
+        bare(axes)
+        return page_svg(figure)
 
 
 def confusion_chart(class_names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
@@ -55,7 +58,7 @@ def confusion_chart(class_names: Sequence[str], confusion: Sequence[Sequence[int
     colours[..., :3], colours[..., 3] = HEAT, 0.04 + 0.96 * shares
     labelled = classes <= LABELLED_CLASSES
     side = 2.2 + 0.36 * classes if labelled else 7.0
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(side, side * 0.86), layout="constrained")
         axes = figure.add_subplot()
         axes.pcolormesh(colours, rasterized=not labelled)
@@ -72,13 +75,13 @@ def confusion_chart(class_names: Sequence[str], confusion: Sequence[Sequence[int
                     colour = "white" if shares[true, predicted] > 0.5 else INK
                     axes.text(predicted + 0.5, true + 0.5, str(count), ha="center", va="center", color=colour)
         axes.tick_params(length=0)
-        _bare(axes)
+        bare(axes)
         axes.spines[:].set_visible(False)
-        return _svg(figure)
+        return page_svg(figure)
 
 
 # Text stays text, and a `$` in a class name is no formula.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "reelhouse",
     "text.parse_math": False,
@@ -87,12 +90,23 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Take away what shows no data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.patch.set_visible(False)
 
 
-def _svg(figure: Figure) -> str:
+def standing_alone(svg: str) -> str:
+    """A chart of the report as the text of an SVG file, for where no page gives it colours and a font."""
+    for css, colour in zip(CSS.values(), ALONE.values(), strict=True):
+        svg = svg.replace(css, colour)
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" font-family="sans-serif"'
+    svg = svg.replace("<svg", f'<svg {names} width="{width}pt" height="{height}pt"', 1)
+    return svg.replace(" href=", " xlink:href=")
+
+
+def page_svg(figure: Figure) -> str:
     """The figure as an ``<svg>`` element that is as wide as its place in the page and refers to nothing outside."""
     text = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

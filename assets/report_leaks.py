@@ -28,7 +28,10 @@ WITH pair AS (
     SELECT protected_source, protected_split, clip_id, protected_clip_id, list(DISTINCT how ORDER BY how) AS found_by,
            list(DISTINCT collection || ': ' || outcome ORDER BY collection || ': ' || outcome) AS outcomes,
            bool_or(outcome = 'left') AS is_left
-    FROM leaks_found GROUP BY ALL
+    FROM leaks_found
+    -- What has been taken down is not shown either.
+    WHERE clip_id NOT IN (SELECT clip_id FROM takedowns) AND protected_clip_id NOT IN (SELECT clip_id FROM takedowns)
+    GROUP BY ALL
 ), placed AS (
     SELECT *, count(*) OVER (PARTITION BY protected_source, protected_split) AS pairs,
            row_number() OVER (PARTITION BY protected_source, protected_split, is_left, found_by
@@ -70,6 +73,7 @@ ORDER BY p.protected_source, p.protected_split, p.is_left DESC, p.nth, p.found_b
 class Side:
     """One clip of a pair: ``picture`` is an address that holds its frame, or None, and then ``problem`` says why."""
 
+    clip_id: str
     name: str
     at: str
     picture: str | None
@@ -161,9 +165,9 @@ def _side(side: Mapping[str, Any], t_ms: int, frames: Mapping[Wanted, bytes | st
     interval = "" if side["start_ms"] is None else f" {side['start_ms'] / 1000:g} to {side['end_ms'] / 1000:g} s"
     name = f"{side['native_id']}{interval}"
     if not side["file"]:
-        return Side(name, "", None, "no source has a readable file")
+        return Side(side["clip_id"], name, "", None, "no source has a readable file")
     frame = frames[_wanted(side, t_ms)]
     at = f"{side['file']['source']}, at {t_ms / 1000:.1f} s"
     if isinstance(frame, str):
-        return Side(name, at, None, frame)
-    return Side(name, at, f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}", "")
+        return Side(side["clip_id"], name, at, None, frame)
+    return Side(side["clip_id"], name, at, f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}", "")

@@ -1,7 +1,6 @@
 """The report: one HTML file, complete in itself, that tells what the data set is made of and what came of training."""
 
 import base64
-import math
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from assets.amounts import seconds_text, share_text
+from assets.pictures import clips_shown
 from assets.report_charts import confusion_chart, loss_chart
 from assets.report_facts import Rows, Scores, StageFacts, ask, cautions, interval, scores_of, stage_facts
 from assets.report_leaks import write_leak_page
@@ -34,6 +34,7 @@ from assets.report_tables import (
     number,
     numbers,
 )
+from assets.run_previews import loss_reference
 from assets.stages import PretrainSettings, Recipe
 from model.pictures import GAP_PX
 from warehouse.catalog.build import connect
@@ -79,6 +80,7 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
     page |= {
         "curves": [_curve(stage) for stage in stages if stage.progress],
         "reconstructions": [picture for stage in stages for picture in _reconstructions(stage)],
+        "clips_shown": [clip for stage in stages for clip in clips_shown(store.runs / stage.spec.run_id)],
         "stages": _stages(stages),
         "scores": _accuracy(scores) if scores else None,
         "confusion": Markup(confusion_chart(scores.class_names, scores.confusion)) if scores else None,
@@ -98,11 +100,9 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
 
 def _curve(stage: StageFacts) -> tuple[str, str, str, Markup]:
     """Name, kind of loss, how far it came, and chart of a stage's loss."""
-    if isinstance(stage.spec.settings, PretrainSettings):
-        what, reference, name = "squared error of hidden cubes, normalised", 1.0, "predicting the mean"
-    else:
-        classes = stage.classes or 1
-        what, reference, name = "cross entropy", math.log(classes), f"all {classes} classes alike"
+    pretrained = isinstance(stage.spec.settings, PretrainSettings)
+    what = "squared error of hidden cubes, normalised" if pretrained else "cross entropy"
+    reference, name = loss_reference(stage.spec.settings, stage.classes)
     last = stage.progress[-1]
     reached = f"{last['step']:,} of {stage.steps:,} steps, last loss {last['loss']:.3f}"
     return stage.spec.stage, what, reached, Markup(loss_chart(stage.progress, reference, name))

@@ -7,7 +7,7 @@ import duckdb
 
 from assets.amounts import bytes_text, seconds_text, share_text
 from assets.report_facts import Rows, Scores, ask
-from warehouse.config import Config
+from warehouse.config import SPLITS, Config
 from warehouse.curation.decisions import REASONS
 
 SOURCE_COLOURS = 8
@@ -121,7 +121,7 @@ def compositions(connection: duckdb.DuckDBPyConnection, config: Config) -> list[
                     if row[1] == split
                 ),
             )
-            for split in collection.splits
+            for split in collection.splits or SPLITS
             if (collection.name, split) in whole
         ]
         table = tuple((row[0], row[1], row[2], f"{row[3] or 0:.2f}", bytes_text(row[4])) for row in own)

@@ -9,7 +9,7 @@ step, with a checkpoint.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from torch.utils.tensorboard import SummaryWriter
 
 from assets.ending import hold, reasons_to_stop
-from assets.pictures import write_png
+from assets.pictures import name_shown, write_png
 from assets.stages import EvaluationSettings, PretrainSettings, RunSpec, SupervisedSettings, read_spec
 from loaders.evaluation_loader import EvaluationLoader
 from loaders.order import Cursor
@@ -35,11 +35,13 @@ from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES, Size
 from model.training import Outcome, Progress, fit
 from model.transfer import load_classifier, load_pretrainer, transfer
-from warehouse.catalog.snapshots import Sample, open_snapshot
+from warehouse.catalog.snapshots import Sample, Tombstone, open_places, open_snapshot
 from warehouse.store import Store, replace_file
 
 LOG_SECONDS = 5.0
 PICTURE_CLIPS = 3
+GONE_SHOWN = 20
+"""Ids of clips taken down that the log names."""
 Say = Callable[[str], None]
 
 
@@ -91,7 +93,7 @@ def _fit(
     """Train to the end, or until stopped, from the last checkpoint if there is one."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     folder = store.runs / spec.run_id
-    samples = open_snapshot(store, spec.snapshot_id, "train")
+    places, samples = open_split(spec, store, "train", say)
     resume = checkpoints.latest(folder / "checkpoints")
     say(
         f"{spec.stage}: {len(samples)} training clips of snapshot {spec.snapshot_id}, {settings.fit.steps} steps on "
@@ -103,7 +105,7 @@ def _fit(
         else _classification(spec, settings, store, say)
     )
     start = Cursor(**resume.cursor(rank, ranks)) if resume else Cursor()
-    with ClipLoader(samples, settings.loader, rank, ranks, start) as batches:
+    with ClipLoader(places, settings.loader, rank, ranks, start) as batches:
         reporter = None
         if rank == 0:
             reporter = Reporter(folder, settings, samples, resume.step if resume else 0, say)
@@ -122,6 +124,18 @@ def _fit(
     if reporter:
         reporter.close()
     return outcome
+
+
+def open_split(
+    spec: RunSpec, store: Store, split: str, say: Say
+) -> tuple[Sequence[Sample | Tombstone], Sequence[Sample]]:
+    """The places of the snapshot's split, and the samples among them; says which clips have been taken down."""
+    places, samples = open_places(store, spec.snapshot_id, split), open_snapshot(store, spec.snapshot_id, split)
+    if len(samples) < len(places):
+        gone = [place.clip_id for place in places if isinstance(place, Tombstone)]
+        named = ", ".join([*gone[:GONE_SHOWN], *(["…"] if len(gone) > GONE_SHOWN else [])])
+        say(f"{len(gone)} of {len(places)} {split} clips have been taken down since and are left out: {named}")
+    return places, samples
 
 
 def _pretraining(settings: PretrainSettings) -> Pretraining:
@@ -155,7 +169,7 @@ def _evaluate(
     """Score the parent checkpoint on the snapshot's evaluation split."""
     if spec.parent is None or dist.get_world_size() != 1:
         raise ValueError(f"{spec.run_id}: an evaluation takes one process and the checkpoint of another stage")
-    samples = open_snapshot(store, spec.snapshot_id, settings.split)
+    _, samples = open_split(spec, store, settings.split, say)
     say(f"evaluation: {len(samples)} {settings.split} clips, {settings.loader.views} views each")
     model = load_classifier(store.root / spec.parent)
     with EvaluationLoader(samples, settings.loader) as batches:
@@ -184,11 +198,11 @@ class Reporter:
         self,
         folder: Path,
         settings: PretrainSettings | SupervisedSettings,
-        samples: list[Sample],
+        samples: Sequence[Sample],
         resumed_step: int,
         say: Say,
     ) -> None:
-        self.folder, self.settings, self.samples, self.say = folder, settings, samples, say
+        self.folder, self.settings, self.say = folder, settings, say
         self.metrics = folder / "metrics.jsonl"
         # Steps after the checkpoint were lost with the killed process and are taken again.
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
@@ -196,6 +210,11 @@ class Reporter:
         replace_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
         self.file = self.metrics.open("a", buffering=1)  # line by line: a step that was saved is noted, killed or not
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        # Spread over the snapshot, so that several sources show.
+        self.shown = samples[:: max(1, len(samples) // PICTURE_CLIPS)][:PICTURE_CLIPS]
+        if isinstance(settings, PretrainSettings):
+            # By these ids `reelhouse compact` finds the pictures of a clip that is taken down.
+            self.board.add_text("clips shown", name_shown(folder, [sample.clip_id for sample in self.shown]))
         self.said = self.started = time.monotonic()
         self.first = resumed_step
 
@@ -223,9 +242,7 @@ class Reporter:
         assert progress.checkpoint is not None
         loader = self.settings.loader
         view = EvaluationConfig(clips_per_batch=PICTURE_CLIPS, frames=loader.frames, size=loader.size)
-        # Spread over the snapshot, so that several sources show.
-        chosen = self.samples[:: max(1, len(self.samples) // PICTURE_CLIPS)][:PICTURE_CLIPS]
-        with EvaluationLoader(chosen, view) as batches:
+        with EvaluationLoader(self.shown, view) as batches:
             frames = next(iter(batches)).frames
         sheet = reconstruction_sheet(load_pretrainer(progress.checkpoint), frames, torch.Generator().manual_seed(0))
         self.board.add_image("original, masked, reconstruction", sheet, progress.step, dataformats="HWC")

@@ -11,11 +11,12 @@ from typing import Any
 
 import dagster as dg
 
+from assets import run_previews
 from assets.ending import LAUNCHER
 from assets.metadata_baseline import metadata_baseline
 from assets.stages import EvaluationSettings, Recipe, RunSpec
 from warehouse.catalog.build import build_catalog
-from warehouse.catalog.snapshots import current_snapshot
+from warehouse.catalog.snapshots import current_snapshot, snapshot_splits
 from warehouse.config import Config
 from warehouse.store import Store
 
@@ -71,7 +72,8 @@ def run_specs(store: Store, config: Config, recipe: Recipe) -> dict[str, RunSpec
     )
     finetuned = RunSpec("finetuned", finetune, post_pretrained.checkpoint, recipe.finetuned)
     [collection] = [c for c in config.collections if c.name == training.finetune]
-    split = "val" if "val" in collection.splits else "test"
+    splits = collection.splits or snapshot_splits(store, finetune)
+    split = "val" if "val" in splits else "test"
     settings = replace(recipe.evaluation, split=split)
     evaluation = RunSpec("evaluation", finetune, finetuned.checkpoint, settings)
     return {spec.stage: spec for spec in (pretrained, post_pretrained, finetuned, evaluation)}
@@ -83,7 +85,7 @@ def _stage(context: dg.AssetExecutionContext, store: Store, recipe: Recipe, spec
     known = store.rows("runs", spec.run_id)
     if known and known[0]["status"] == "finished" and (folder / "result.json").exists():
         context.log.info(f"{spec.run_id} is finished: nothing to do")
-        return _materialized(spec, _result(folder), skipped=True)
+        return _materialized(store, spec, _result(folder), skipped=True)
     if spec.parent is not None and not (store.root / spec.parent).is_dir():
         raise dg.Failure(f"{spec.stage} starts from {spec.parent}, which is not there: materialise the stage before it")
     _start(store, spec, known)
@@ -111,7 +113,7 @@ def _stage(context: dg.AssetExecutionContext, store: Store, recipe: Recipe, spec
             [row] = store.rows("runs", spec.run_id)
             store.write("runs", [row | {"status": "failed", "finished": datetime.now(UTC)}], spec.run_id)
         build_catalog(store)
-    return _materialized(spec, _result(folder), skipped=False)
+    return _materialized(store, spec, _result(folder), skipped=False)
 
 
 def _start(store: Store, spec: RunSpec, known: list[dict[str, Any]]) -> None:
@@ -151,6 +153,12 @@ def _result(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())
 
 
-def _materialized(spec: RunSpec, result: Mapping[str, Any], skipped: bool) -> dg.MaterializeResult:
+def _materialized(store: Store, spec: RunSpec, result: Mapping[str, Any], skipped: bool) -> dg.MaterializeResult:
     metadata = {"run": spec.run_id, "snapshot": spec.snapshot_id, "checkpoint": result["checkpoint"]}
-    return dg.MaterializeResult(metadata={**metadata, **result.get("scores", {}), "nothing to do": skipped})
+    if isinstance(spec.settings, EvaluationSettings):
+        shown = run_previews.of_evaluation(result["class_names"], result["confusion"])
+    else:
+        [snapshot] = store.rows("snapshots", spec.snapshot_id)
+        classes = None if snapshot["classes"] is None else len(snapshot["classes"])
+        shown = run_previews.of_training(store, spec.run_id, spec.settings, classes)
+    return dg.MaterializeResult(metadata={**metadata, **result.get("scores", {}), "nothing to do": skipped, **shown})

@@ -27,7 +27,7 @@ from warehouse.corpus.build import build
 from warehouse.curation.probe import probe_and_hash
 from warehouse.engine import Failure, map_unordered
 from warehouse.media_file import MediaFile
-from warehouse.shards.rendition import encode_np256
+from warehouse.shards.encoding import encode
 
 WORK = Path(".reelhouse/benchmarks/probe")
 VIDEOS = Path(__file__).parents[2] / "shared" / "data"
@@ -147,7 +147,7 @@ def _probe(path: str) -> None:
 
 def _probe_and_encode(path: str) -> None:
     fps = probe_and_hash(MediaFile(path)).media["fps"]
-    encode_np256(MediaFile(path), STRIDE, fps)
+    encode(MediaFile(path), "np256", STRIDE, fps)
 
 
 _ARMS: dict[str, Callable[[str], None]] = {

@@ -19,7 +19,7 @@ from loaders.order import Cursor
 from loaders.stream import ClipStream
 from loaders.train_loader import class_ids
 from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample
+from warehouse.catalog.snapshots import Sample, Tombstone
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline
@@ -36,7 +36,7 @@ class DaliClipLoader:
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample | Tombstone],
         config: LoaderConfig,
         rank: int = 0,
         world: int = 1,

@@ -16,10 +16,12 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from warehouse.catalog.snapshots import Sample
+from warehouse.shards.h264 import is_disposable, nal_length_bytes
 
 # A packet of these is one shown frame. (VP8 also has packets that show nothing, and more of its kind exist.)
 _PACKET_IS_FRAME = {"h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg"}
-_H264_SLICES = range(1, 6)  # NAL unit types with picture data (ITU-T H.264, table 7-1)
+# Of these every packet can be decoded alone.
+_INTRA = {"mjpeg"}
 
 
 class DecodeError(RuntimeError):
@@ -56,6 +58,7 @@ class PacketIndex:
     times: list[int]
     shown: list[int]
     length_bytes: int
+    intra: bool
 
     def time(self, frame: int) -> int:
         """The timestamp of a frame, given by its index in presentation order."""
@@ -64,6 +67,8 @@ class PacketIndex:
     def needed(self, wanted: Iterable[int]) -> list[int]:
         """The places of the packets to decode for the wanted frames, ascending: enough, and few."""
         places = {self.shown[frame] for frame in wanted}
+        if self.intra:
+            return sorted(places)
         first_time = min(self.times[place] for place in places)
         # Pictures shown before a keyframe but decoded after it may refer to what lies before it (open GOP), so the
         # keyframe must also be shown no later than the first wanted frame.
@@ -74,7 +79,7 @@ class PacketIndex:
     def _referred_to(self, place: int, start: int) -> bool:
         if self.times[place] < self.times[start]:
             return False
-        return not (self.length_bytes and _disposable(self.packets[place], self.length_bytes))
+        return not (self.length_bytes and is_disposable(self.packets[place], self.length_bytes))
 
 
 def index_packets(stream: VideoStream, packets: list[av.Packet], frames: int) -> PacketIndex | None:
@@ -84,28 +89,8 @@ def index_packets(stream: VideoStream, packets: list[av.Packet], frames: int) ->
     """
     times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
     one_each = len(packets) == len(times) == len(set(times)) == frames
-    if not one_each or stream.codec_context.codec.canonical_name not in _PACKET_IS_FRAME:
+    codec = stream.codec_context.codec.canonical_name
+    if not one_each or codec not in _PACKET_IS_FRAME:
         return None
-    return PacketIndex(packets, times, sorted(range(frames), key=times.__getitem__), _nal_length_bytes(stream))
-
-
-def _nal_length_bytes(stream: VideoStream) -> int:
-    """How many bytes give a NAL unit's length, 0 if this is not H.264 laid out like in MP4 (ISO/IEC 14496-15)."""
-    extradata = stream.codec_context.extradata
-    if stream.codec_context.codec.canonical_name != "h264" or not extradata or len(extradata) < 5 or extradata[0] != 1:
-        return 0
-    return (extradata[4] & 3) + 1
-
-
-def _disposable(packet: av.Packet, length_bytes: int) -> bool:
-    """Whether no other picture refers to this one: ``nal_ref_idc`` is 0 in all its slices (H.264, 7.4.1)."""
-    data = memoryview(packet)
-    at, slices = 0, 0
-    while at + length_bytes < len(data):
-        header = data[at + length_bytes]
-        if header & 0x1F in _H264_SLICES:
-            if header & 0x60:
-                return False
-            slices += 1
-        at += length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
-    return slices > 0
+    shown = sorted(range(frames), key=times.__getitem__)
+    return PacketIndex(packets, times, shown, nal_length_bytes(stream.codec_context), codec in _INTRA)

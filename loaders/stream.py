@@ -1,4 +1,8 @@
-"""The training stream: clips that came, in the order's order, those that failed recorded and passed over."""
+"""The training stream: clips that came, in the order's order, those that failed recorded and passed over.
+
+A clip that has been taken down leaves a tombstone, which has its place in the order and is passed over without a word:
+the others come as they would have come with it.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +13,7 @@ from loaders.jobs import Job
 from loaders.order import Cursor, draws
 from loaders.pool import ClipPool, Result
 from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample
+from warehouse.catalog.snapshots import Sample, Tombstone
 
 
 class ClipStream:
@@ -19,15 +23,24 @@ class ClipStream:
     """
 
     def __init__(
-        self, job: Job, samples: Sequence[Sample], config: LoaderConfig, rank: int, world: int, start: Cursor | None
+        self,
+        job: Job,
+        samples: Sequence[Sample | Tombstone],
+        config: LoaderConfig,
+        rank: int,
+        world: int,
+        start: Cursor | None,
     ) -> None:
+        if samples and not any(isinstance(sample, Sample) and sample.weight > 0 for sample in samples):
+            raise ValueError("every clip that would be drawn has been taken down")
         weights_N = np.array([sample.weight for sample in samples], dtype=np.float64)
         order = draws(weights_N, config.seed, rank, world, start)
         self.cursor = start or Cursor()
         self.failures = FailureLog(config.max_failed_share, config.min_tries)
         slots = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
         self._pool = ClipPool(job, config.workers, slots)
-        self._results = self._pool.results((samples[draw.index], draw) for draw in order)
+        drawn = ((samples[draw.index], draw) for draw in order)
+        self._results = self._pool.results((sample, draw) for sample, draw in drawn if isinstance(sample, Sample))
 
     def __iter__(self) -> Iterator[Result]:
         return self

@@ -12,7 +12,7 @@ from loaders.jobs import TrainingPixels
 from loaders.order import Cursor
 from loaders.stream import ClipStream
 from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample
+from warehouse.catalog.snapshots import Sample, Tombstone
 
 __all__ = ["ClipLoader", "LoaderConfig"]
 
@@ -22,7 +22,8 @@ class ClipLoader:
 
     The same samples, configuration, rank and start give the same batches, bit for bit, with any number of workers;
     a loader started at a batch's cursor gives exactly the batches that would have come after it. A clip that cannot be
-    read or decoded is recorded in ``failures`` and the next in order takes its place.
+    read or decoded is recorded in ``failures`` and the next in order takes its place, as it does where a clip has been
+    taken down (a ``Tombstone``).
 
     Raises, while iterating:
         TooManyFailuresError: more clips fail than the configuration allows; lists them.
@@ -31,7 +32,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample | Tombstone],
         config: LoaderConfig,
         rank: int = 0,
         world: int = 1,

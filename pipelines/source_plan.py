@@ -10,7 +10,7 @@ from warehouse import trial
 from warehouse.config import Config, Source
 from warehouse.media_file import media_file
 from warehouse.probing import as_listed, probed
-from warehouse.shards.executing import shard_plans
+from warehouse.shards.shard_plan import SourceShards
 from warehouse.sources import Listing
 from warehouse.store import Store
 
@@ -81,7 +81,7 @@ def _work(store: Store, config: Config, source: Source, listings: Mapping[str, L
     }
     stored = {
         member.clip_id
-        for plan in (shard_plans(store, source) if store.path("packing", source.name).exists() else ())
+        for plan in SourceShards(store, source)
         if plan.rendition == config.rendition and plan.finished()
         for member in plan.members
     }

@@ -9,12 +9,22 @@ from pathlib import Path
 import duckdb
 
 from warehouse.catalog.build import CatalogError
-from warehouse.commands import retry, sql, tables
+from warehouse.catalog.clip_names import ClipNameError
+from warehouse.catalog.exporting import ExportError
+from warehouse.catalog.membership import SnapshotError
+from warehouse.catalog.stored_clips import NotStoredError
+from warehouse.commands import collection, compact, get, lineage, retry, sql, tables, takedown
 from warehouse.config import ConfigError, load
+from warehouse.shards.reader import ShardError
 from warehouse.store import Store
+from warehouse.takedown.proof import ContentLeftError
+from warehouse.takedown.takedowns import NoClipsError, TakenDownError
 
-_COMMANDS = (sql, tables, retry)
-_TOLD = (CatalogError, ConfigError, duckdb.Error)
+_COMMANDS = (sql, tables, collection, get, lineage, takedown, compact, retry)
+_TOLD = (
+    CatalogError, ClipNameError, ConfigError, ContentLeftError, ExportError, NoClipsError, NotStoredError, ShardError,
+    SnapshotError, TakenDownError, duckdb.Error,
+)  # fmt: skip
 """Errors whose message says what to do: printed without a traceback."""
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references
 from warehouse.curation.kinetics710 import IDENTICAL_CLASSES, SIZES
+from warehouse.shards.rendition import RENDITIONS
 from warehouse.toml_text import ConfigError, Document, Section, suggest
 
 __all__ = ["SPLITS", "Collection", "Config", "ConfigError", "Source", "Taxonomy", "Training", "load"]
 
-RENDITIONS = ("np256", "original")
 LEAKAGE_RULES = ("protect", "paper")
 # All that comes from YouTube shares one namespace, so that a video listed by several data sets is one clip.
 NAMESPACES = {"kinetics": "youtube", "ava": "youtube"} | {
@@ -58,6 +58,8 @@ class Collection:
     ``min_brightness`` and ``min_picture_share`` are compared with the columns of ``media`` of these names (0 to 1).
     ``leakage`` names the rule for a video that is on both sides of a split: ``protect`` or ``paper``
     (:mod:`warehouse.curation.decisions`).
+    ``sql`` is the query that selects the clips (:mod:`warehouse.catalog.selection`): then no source feeds the
+    collection, and splits and thresholds say nothing.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Collection:
     min_brightness: float = 0
     min_picture_share: float = 0
     leakage: str = "protect"
+    sql: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,16 +181,15 @@ def _taxonomy(document: Document, name: str) -> Taxonomy:
 
 def _collection(document: Document, name: str) -> Collection:
     section = document.section("collections", name)
+    if "sql" in section:
+        return _queried(document, section, name)
     splits = section.texts("splits")
     if "splits" in section and section.values["splits"] == []:
         section.report("splits", f"is empty. Name some of {', '.join(SPLITS)}")
     for split in splits:
         if split not in SPLITS:
             section.report("splits", f"{split!r} is not a split. {suggest(split, SPLITS)}")
-    taxonomy = section.text("taxonomy", "") or None
-    defined = document.section("taxonomies", required=False).values
-    if taxonomy and taxonomy not in defined:
-        section.report("taxonomy", f"there is no [taxonomies.{taxonomy}]. {suggest(taxonomy, list(defined))}")
+    taxonomy = _taxonomy_of(document, section)
     least = round(1000 * section.number("min_duration_s", 0))
     most = round(1000 * section.number("max_duration_s", 0)) if "max_duration_s" in section else None
     if most is not None and most < least:
@@ -201,6 +203,23 @@ def _collection(document: Document, name: str) -> Collection:
     return Collection(
         name, splits, taxonomy, least, most, short_side, fps, motion, brightness, picture, leakage
     )  # fmt: skip
+
+
+def _queried(document: Document, section: Section, name: str) -> Collection:
+    """A collection that is a query: all other keys but the taxonomy are for the query to say."""
+    sql, taxonomy = section.text("sql"), _taxonomy_of(document, section)
+    for key in section.values:
+        if key not in ("sql", "taxonomy"):
+            section.report(key, "goes with collections that sources feed. Say it in the query, or remove `sql`")
+    return Collection(name, (), taxonomy, 0, sql=sql)
+
+
+def _taxonomy_of(document: Document, section: Section) -> str | None:
+    taxonomy = section.text("taxonomy", "") or None
+    defined = document.section("taxonomies", required=False).values
+    if taxonomy and taxonomy not in defined:
+        section.report("taxonomy", f"there is no [taxonomies.{taxonomy}]. {suggest(taxonomy, list(defined))}")
+    return taxonomy
 
 
 def _share(section: Section, name: str) -> float:

@@ -98,8 +98,11 @@ def check_references(
             if name not in by_name:
                 document.report(("sources", source.name, "collections"),
                                 f"there is no [collections.{name}]. {suggest(name, list(by_name))}")
+            elif by_name[name].sql is not None:
+                document.report(("sources", source.name, "collections"),
+                                f"[collections.{name}] is a query, which no source feeds. Take it off this list")
     for name in by_name:
-        if not any(name in source.collections for source in sources):
+        if by_name[name].sql is None and not any(name in source.collections for source in sources):
             document.report(("collections", name), "no source feeds it. Name it in the `collections` of a source, "
                             "or remove it")
     train, evaluate = ("train",), ("val", "test")

@@ -25,9 +25,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: one Parquet file for each part (a source, a snapshot or a run), or one file in all.
+    """A table: one Parquet file for each part (a source, a snapshot, a collection or a run), or one file in all.
 
-    ``part`` names what a file holds: ``"source"``, ``"snapshot"``, ``"run"`` or ``None`` (one file).
+    ``part`` names what a file holds: ``"source"``, ``"snapshot"``, ``"collection"``, ``"run"`` or ``None`` (one file).
     ``key`` is unique within the table of the catalog.
     """
 
@@ -212,10 +212,11 @@ TABLES: tuple[Table, ...] = (
     )),
     Table("snapshots", "an immutable membership of a collection", "snapshot", ("snapshot_id",), (
         SNAPSHOT,
-        Column("collection", TEXT, "name of the collection in sources.toml"),
+        Column("collection", TEXT, "name of the collection that it was first taken of"),
         Column("created", TIME, "when it was first taken"),
         Column("clips", INT, "rows in snapshot_clips"),
-        Column("taxonomy", TEXT, "what class_id counts; NULL: unlabelled", nullable=True),
+        Column("taxonomy", TEXT, "what class_id counts; NULL: unlabelled, or its query names the classes",
+               nullable=True),
         Column("classes", pa.list_(TEXT), "class names in the order of class_id", nullable=True),
     )),
     Table("snapshot_clips", "a clip in a snapshot", "snapshot", ("snapshot_id", "position"), (
@@ -226,7 +227,28 @@ TABLES: tuple[Table, ...] = (
         Column("class_name", TEXT, "name of that class", nullable=True),
         Column("weight", REAL, "relative frequency in training"),
         RENDITION,
-        Column("stride", INT, "frames from one sampled frame to the next"),
+        Column("stride", INT, "stored frames from one sampled frame to the next (docs/renditions.md)"),
+    )),
+    Table("takedowns", "a clip that has been taken down: in no collection, and left out of every snapshot", None,
+          ("clip_id",), (
+        CLIP,
+        Column("reason", TEXT, "why, in the words of who did it"),
+        Column("who", TEXT, "login name of who did it"),
+        Column("taken_at", TIME, "when"),
+    )),
+    Table("content_prints", "hashes to find a stretch of the encoded bytes of a clip that was taken down", None,
+          ("clip_id", "rendition", "place"), (
+        CLIP, RENDITION,
+        Column("place", LONG, "first byte of the stretch in the encoded video"),
+        Column("rolling", HASH, "polynomial hash of the stretch (warehouse/takedown/prints.py)"),
+        Column("digest", TEXT, "hex blake2b-128 of the stretch"),
+    )),
+    Table("collection_snapshots", "a snapshot taken of a collection: its present one is the last", "collection",
+          ("collection", "taken"), (
+        Column("collection", TEXT, "name of the collection, in sources.toml or of `reelhouse collection create`"),
+        Column("taken", TIME, "when it became the collection's present snapshot"),
+        SNAPSHOT,
+        Column("sql", TEXT, "the query that selected it; NULL: the rules of sources.toml did", nullable=True),
     )),
     Table("runs", "a training or evaluation run", "run", ("run_id",), (
         RUN,

@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 from warehouse.config import Config, Source
 from warehouse.curation import decisions, duplicates, labels
 from warehouse.curation.preference import preference
+from warehouse.schema import TEXT
 from warehouse.shards import packing
+from warehouse.shards.rendition import ORIGINAL
 from warehouse.sources import read_source
 from warehouse.step_result import StepResult
 from warehouse.store import Store, fingerprint
+from warehouse.takedown.takedowns import taken_down
 
 DUPLICATES_VERSION = 2
 """Raise it when the search gives other results: it is run again."""
@@ -93,15 +96,17 @@ def decide(store: Store, config: Config) -> StepResult:
         [(s.name, s.priority, s.collections) for s in config.sources],
         [_content(store, config, name) for name in ("clips", "memberships", "media")],
         store.file_fingerprint("duplicate_edges"),
+        sorted(gone := taken_down(store)),
     )
     if store.is_current("decisions", None, inputs):
         return StepResult({"decisions": store.read("decisions").num_rows}, skipped=True)
     clips, memberships, media = (_tables(store, config, name) for name in ("clips", "memberships", "media"))
     preferred = preference(memberships, media, _priority(config))
-    decided = decisions.decide(config, clips, memberships, media, store.read("duplicate_edges"), preferred)
+    decided = decisions.decide(config, clips, memberships, media, store.read("duplicate_edges"), preferred, gone)
     rules = [
         {"collection": c.name, "splits": list(c.splits), "taxonomy": c.taxonomy, "leakage": c.leakage}
         for c in config.collections
+        if c.sql is None
     ]
     # The decisions last: where they are current, so are the rules.
     store.write("collections", rules)
@@ -128,34 +133,34 @@ def plan_source(store: Store, config: Config, source: Source) -> StepResult:
         UnstorableError: the rendition is ``original``, and a clip is no file of its own.
     """
     decided = store.read("decisions", columns=["clip_id", "keep"])
-    kept = decided["clip_id"].filter(decided["keep"]).unique()
-    stored_elsewhere: set[str] = set()
+    # Taken down since the decisions were taken, a clip whose bytes are gone would be written anew.
+    gone = pc.is_in(decided["clip_id"], value_set=pa.array(sorted(taken_down(store)), pa.string()))
+    kept = decided["clip_id"].filter(pc.and_(decided["keep"], pc.invert(gone))).unique()
+    elsewhere = []
     for name in store.parts("packing"):
         if name != source.name:
             packed = store.read("packing", name, ["clip_id", "rendition"])
-            packed = packed.filter(pc.equal(packed["rendition"], config.rendition))
-            stored_elsewhere.update(packed["clip_id"].to_pylist())
-    readable: dict[str, int] = {}
+            elsewhere.append(packed["clip_id"].filter(pc.equal(packed["rendition"], config.rendition)))
+    # Not the size of the file, which of an interval is the whole movie's; but of `original` the file is kept.
+    size = "bytes" if config.rendition == ORIGINAL else "video_bytes"
     for name in (s.name for s in config.sources if s.priority <= source.priority):
-        media = store.read("media", name, ["clip_id", "status", "video_bytes", "sha256", "container"])
+        media = store.read("media", name, ["clip_id", "status", size, "sha256", "container"])
         media = media.filter(pc.and_(pc.equal(media["status"], "ok"), pc.is_in(media["clip_id"], value_set=kept)))
         if name != source.name:
-            stored_elsewhere.update(media["clip_id"].to_pylist())
+            elsewhere.append(media["clip_id"])
             continue
-        if config.rendition == "original":
+        if config.rendition == ORIGINAL:
             whole = pc.and_(pc.is_valid(media["sha256"]), pc.not_equal(media["container"], "images"))
             for clip in media["clip_id"].filter(pc.invert(whole)).to_pylist():
                 raise UnstorableError(
                     f"source {name}: clip {clip} is an interval of a longer video or a folder of frames, and has no "
                     'bytes of its own to keep. Set `rendition = "np256"` in [reelhouse].'
                 )
-        # Not the size of the file, which of an interval is the whole movie's.
-        readable = dict(zip(media["clip_id"].to_pylist(), media["video_bytes"].to_pylist(), strict=True))
-    existing = store.rows("packing", source.name)
-    here = {row["clip_id"] for row in existing if row["rendition"] == config.rendition}
-    wanted = {clip: size for clip, size in readable.items() if clip in here or clip not in stored_elsewhere}
+    stored = pc.is_in(media["clip_id"], value_set=pa.chunked_array([c for ids in elsewhere for c in ids.chunks], TEXT))
+    wanted = media.filter(pc.invert(stored)).select(["clip_id", size]).rename_columns(["clip_id", "bytes"])
+    existing = store.read("packing", source.name)
     rows = packing.plan_packing(source.name, config.rendition, wanted, existing, packing.SHARD_BYTES)
-    if rows == existing and store.path("packing", source.name).exists():
+    if len(rows) == len(existing) and store.path("packing", source.name).exists():
         return StepResult({"packing": len(rows)}, skipped=True)
     store.write("packing", rows, source.name)
     return StepResult({"packing": len(rows)}, figures={"new": len(rows) - len(existing)})

@@ -5,6 +5,7 @@ new one. A file carries the *fingerprint* of what it was made from; a step whose
 fingerprint of its present inputs has nothing to do.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -46,6 +47,15 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` through a temporary file in the same folder and a rename."""
     with replacing(path) as file:
         file.write(content)
+
+
+@contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds this lock file; the operating system frees it if the holder is killed."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def with_fingerprint(data: pa.Table, fingerprint: str) -> pa.Table:

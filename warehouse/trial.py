@@ -12,7 +12,8 @@ from warehouse.engine import Failure, map_unordered
 from warehouse.error_classes import MediaError
 from warehouse.media_bytes import open_bytes
 from warehouse.media_file import MediaFile
-from warehouse.shards.rendition import RenditionError, encode_np256
+from warehouse.shards.encoding import RenditionError, encode
+from warehouse.shards.rendition import ORIGINAL
 
 SECONDS_A_CLIP = 60.0
 
@@ -70,11 +71,11 @@ def _measure(clip: TrialClip) -> ClipCost:
         return unusable
     started = time.perf_counter()
     try:
-        if clip.rendition == "np256":
-            size = len(encode_np256(clip.media, clip.stride, found.media["fps"]).data)
-        else:
+        if clip.rendition == ORIGINAL:
             with open_bytes(clip.media) as file:
                 size = len(file.read())
+        else:
+            size = len(encode(clip.media, clip.rendition, clip.stride, found.media["fps"]).data)
     except (RenditionError, MediaError, OSError):
         return unusable
     encode_s = time.perf_counter() - started

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from assets import data
+from assets import progress as run_log
 from warehouse.step_result import Progress
 
 
 def test_each_source_has_its_own_rate_failures_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = 100.0
-    monkeypatch.setattr(data.time, "monotonic", lambda: now)
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now)
     context: Any = SimpleNamespace(log=SimpleNamespace(info=said.append))
-    report = data.progress_log(context, "probe")
+    report = run_log.progress_log(context, "probe")
     report(Progress("a", 50, 100))  # done in an earlier run: no part of the rate
     report(Progress("b", 0, 40))
     for seconds, progress in (
@@ -37,9 +37,9 @@ def test_each_source_has_its_own_rate_failures_and_time_left(monkeypatch: pytest
 def test_of_sources_worked_on_at_once_none_seems_faster_than_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = 100.0
-    monkeypatch.setattr(data.time, "monotonic", lambda: now)
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now)
     context: Any = SimpleNamespace(log=SimpleNamespace(info=said.append))
-    report = data.progress_log(context, "shards", in_turn=False)
+    report = run_log.progress_log(context, "shards", in_turn=False)
     for seconds, progress in ((110.0, Progress("a", 50, 50)), (110.1, Progress("b", 20, 40))):
         report(Progress(progress.source, 0, progress.total))
         now = seconds

@@ -22,6 +22,7 @@ _KINDS = {  # codec, container, options
     "pyramid_mkv": ("libx264", "matroska", {"x264-params": _PYRAMID}),
     "intra_refresh": ("libx264", "mp4", {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}),
     "vp9": ("libvpx-vp9", "webm", {"g": "20", "deadline": "realtime", "cpu-used": "8"}),
+    "mjpeg": ("mjpeg", "mp4", {"qmin": "4", "qmax": "4", "strict": "unofficial"}),
     "mpeg4_avi": ("mpeg4", "avi", {"g": "12", "bf": "2", "qscale": "3"}),
 }
 

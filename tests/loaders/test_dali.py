@@ -27,8 +27,11 @@ def assert_close(pixels: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="DALI exists for Linux alone")
-def test_dali_shows_the_views_that_the_cpu_path_shows(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
-    samples = make_samples([videos["vp9"]] * 3)  # VP9, which DALI decodes without a GPU
+@pytest.mark.parametrize("kind", ["vp9", "mjpeg"])  # which DALI decodes without a GPU
+def test_dali_shows_the_views_that_the_cpu_path_shows(
+    kind: str, videos: dict[str, bytes], make_samples: MakeSamples
+) -> None:
+    samples = make_samples([videos[kind]] * 3)
     pipeline = build_pipeline(CONFIG, "cpu", None)
     order = draws([1.0] * 3, seed=0)
     packets, pixels = TrainingPackets(CONFIG), TrainingPixels(CONFIG)

@@ -14,7 +14,7 @@ from loaders.packets import demuxed, index_packets, opened
 from loaders.trim import trim
 from warehouse.catalog.snapshots import Sample
 
-KINDS = ["np", "pyramid", "pyramid_mkv", "intra_refresh", "vp9", "mpeg4_avi"]
+KINDS = ["np", "pyramid", "pyramid_mkv", "intra_refresh", "vp9", "mjpeg", "mpeg4_avi"]
 MakeSamples = Callable[[list[bytes]], list[Sample]]
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -66,6 +66,15 @@ def test_only_needed_packets_are_decoded(videos: dict[str, bytes], make_samples:
         assert len(packets.needed(range(0, 32, 4))) == 8
         assert len(packets.needed([32])) == 1
         assert len(packets.needed([33])) == 3  # keyframe, reference after it, itself
+
+
+def test_of_frames_that_refer_to_none_just_the_wanted_are_decoded(
+    videos: dict[str, bytes], make_samples: MakeSamples
+) -> None:
+    (sample,) = make_samples([videos["mjpeg"]])
+    with opened(sample, videos["mjpeg"]) as (container, stream):
+        packets = index_packets(stream, demuxed(container, stream), sample.frames)
+        assert packets is not None and packets.needed([3, 9, 40]) == [3, 9, 40]
 
 
 def test_frames_are_counted_where_packets_do_not_tell(videos: dict[str, bytes], make_samples: MakeSamples) -> None:

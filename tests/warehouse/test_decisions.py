@@ -89,11 +89,14 @@ PREFERRED = pa.chunked_array([list(dict.fromkeys(m["clip_id"] for m in MEMBERS))
 
 
 def decisions(
-    members: list[dict[str, Any]], config: Config = CONFIG, media: list[dict[str, Any]] = MEDIA
+    members: list[dict[str, Any]],
+    config: Config = CONFIG,
+    media: list[dict[str, Any]] = MEDIA,
+    taken_down: frozenset[str] = frozenset(),
 ) -> dict[tuple[str, str, str], tuple[str, str | None]]:
     rows = decide(
         config, table("clips", CLIPS), table("memberships", members), table("media", media),
-        table("duplicate_edges", EDGES), PREFERRED,
+        table("duplicate_edges", EDGES), PREFERRED, taken_down,
     ).to_pylist()  # fmt: skip
     assert all(row["keep"] == (row["reason"] == "kept") for row in rows)
     keyed = {(r["collection"], r["clip_id"], r["split"]): (r["reason"], r["other_clip_id"]) for r in rows}
@@ -179,9 +182,24 @@ def test_thresholds_drop_what_is_beyond_keep_what_is_on_them_and_pass_null(
     assert decided["all", "copy_of_copy", "train"] == ("duplicate", "copy_of_plain")  # for which no other is kept now
 
 
+TAKEN = frozenset({"plain", "gone", "tested"})
+
+
+def test_a_clip_taken_down_is_in_no_collection_and_no_clip_is_out_as_its_copy() -> None:
+    before, decided = decisions(MEMBERS), decisions(MEMBERS, taken_down=TAKEN)
+    assert {key: value for key, value in decided.items() if before[key] != value} == {
+        key: ("taken_down", None) for key in before if key[1] in TAKEN
+    } | {
+        ("all", "copy_of_plain", "train"): ("kept", None),  # which is why a takedown lists the copies
+        ("all", "copy_of_copy", "train"): ("duplicate", "copy_of_plain"),
+    }
+    # What a model was measured on stays out of training: earlier scores are not to become unclean.
+    assert decided["all", "copy_of_tested", "train"] == ("duplicate_of_protected", "tested")
+
+
 def test_every_reason_is_given_by_some_test() -> None:
-    given = {reason for decided in (decisions(MEMBERS), decisions(MEMBERS, under_paper())) for reason, _ in
-             decided.values()} | {reason for *_, reason in FILTERS}  # fmt: skip
+    tried = decisions(MEMBERS), decisions(MEMBERS, under_paper()), decisions(MEMBERS, taken_down=TAKEN)
+    given = {reason for decided in tried for reason, _ in decided.values()} | {reason for *_, reason in FILTERS}
     assert given == set(REASONS)
 
 

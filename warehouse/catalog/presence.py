@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from warehouse.catalog.build import VIEWS
+from warehouse.catalog.parquet_files import silent
 from warehouse.store import Store
 
 
@@ -16,7 +17,7 @@ def presence(store: Store, source: str) -> list[dict[str, Any]]:
     """
     statement = re.search(r"CREATE VIEW presence AS\n(.*?);", VIEWS.read_text(), re.DOTALL)
     assert statement is not None
-    with duckdb.connect() as connection:
+    with silent(duckdb.connect()) as connection:
         for table in ("memberships", "files", "rejects"):
             connection.register(table, store.read(table, source))
         asked = connection.execute(statement[1])

@@ -4,6 +4,8 @@ Nothing is deleted: a decision is a row, and taking it again costs no decoding. 
 clip is its rank of preference, a number, so that a million clips are decided in memory.
 """
 
+from collections.abc import Set
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -12,9 +14,10 @@ from warehouse.config import Collection, Config
 from warehouse.curation.preference import PROTECTED_SPLITS, register_ranks
 from warehouse.schema import BY_NAME
 
-RULE_VERSION = 2
+RULE_VERSION = 3
 REASONS: dict[str, str] = {
     "kept": "the clip is in the collection",
+    "taken_down": "somebody has taken the clip down (`takedowns` says who, when and why)",
     "missing_file": "no source has the media file",
     "unreadable": "every media file of the clip is quarantined (`media.error_class` says why)",
     "split_not_taken": "the collection does not take this split",
@@ -40,6 +43,7 @@ def decide(
     media: pa.Table,
     edges: pa.Table,
     preferred: pa.ChunkedArray,
+    taken_down: Set[str] = frozenset(),
 ) -> pa.Table:
     """Table ``decisions``: a row for each (collection, clip, split) that the collection's sources list.
 
@@ -51,17 +55,20 @@ def decide(
             readable, and judged by the file of the source with the lowest priority number.
         edges: table ``duplicate_edges``.
         preferred: all clip ids, of copies the preferred first (:func:`warehouse.curation.preference.preference`).
+        taken_down: ids of clips that have been taken down. They are in no collection, and no clip is a copy of one of
+            them; of validation and test splits they stay protected.
     """
     schema = BY_NAME["decisions"].schema
     with duckdb.connect() as con:
         for name, table in (("clips", clips), ("memberships", memberships), ("media", media), ("edges", edges)):
             con.register(name, table)
+        con.register("gone", pa.table({"clip_id": pa.array(sorted(taken_down), pa.string())}))
         register_ranks(con, "by_rank", preferred)
         con.execute("CREATE TEMP VIEW ranked AS SELECT clip_id, rank AS clip FROM by_rank")
         con.register("priority", pa.table({"source": pa.array([s.name for s in config.sources], pa.string()),
                                            "priority": pa.array([s.priority for s in config.sources], pa.int32())}))
         con.execute(_FACTS)
-        decided = [_decide_collection(con, config, collection).cast(schema) for collection in config.collections]
+        decided = [_decide_collection(con, config, c).cast(schema) for c in config.collections if c.sql is None]
     return pa.concat_tables([schema.empty_table(), *decided])
 
 
@@ -79,7 +86,7 @@ _FACTS = f"""
         SELECT clip_id, dense_rank() OVER (ORDER BY namespace, native_id)::INTEGER AS video
         FROM (SELECT DISTINCT clip_id, namespace, native_id FROM clips)
     )
-    SELECT clip, video, readable, missing, unnest(best)
+    SELECT clip, video, readable, missing, clip_id IN (SELECT clip_id FROM gone) AS taken_down, unnest(best)
     FROM ranked JOIN video USING (clip_id) LEFT JOIN file USING (clip_id);
     CREATE TEMP TABLE member AS
     SELECT clip, source, split, label IS NOT NULL AS labelled FROM memberships JOIN ranked USING (clip_id);
@@ -101,7 +108,8 @@ _CANDIDATES = """
         SELECT clip, bool_or(labelled) AS labelled FROM member JOIN feeding USING (source) GROUP BY clip
     )
     SELECT clip, split, source, video,
-        CASE WHEN missing IS NULL OR missing THEN 'missing_file'
+        CASE WHEN taken_down THEN 'taken_down'
+             WHEN missing IS NULL OR missing THEN 'missing_file'
              WHEN NOT readable THEN 'unreadable'
              WHEN NOT list_contains($splits, split) THEN 'split_not_taken'
              WHEN $needs_label AND NOT labelled THEN 'unlabelled'

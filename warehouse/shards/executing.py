@@ -1,15 +1,15 @@
 """The step that executes packing plans: ``shards`` and ``samples`` of one or more sources, and the tars."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from warehouse.config import Config, Source
 from warehouse.engine import Failure, map_unordered
-from warehouse.media_file import media_file
-from warehouse.shards.writer import Member, ShardPlan, write_shards
+from warehouse.shards.shard_plan import ShardPlan, SourceShards
+from warehouse.shards.sidecar import Sidecar
+from warehouse.shards.tables import tabulate
+from warehouse.shards.writer import write_shards
 from warehouse.step_result import Progress, StepResult
-from warehouse.store import Store, fingerprint
+from warehouse.store import Store
 
 SECONDS_A_CLIP = 120.0
 
@@ -23,82 +23,55 @@ def execute_plans(
         RuntimeError: a shard's worker died or hung; names it. No shard that was finished is lost.
         RenditionError, ShardError: see :func:`warehouse.shards.writer.write_shards`.
     """
-    plans = {source.name: shard_plans(store, source) for source in sources}
-    every = [plan for planned in plans.values() for plan in planned]
-    finished = {plan.shard: content for plan in every if (content := plan.finished()) is not None}
-    todo = [plan for plan in every if plan.shard not in finished]
-    for plan in todo:
-        for leftover in Path(plan.folder).glob(f"{plan.shard}.*.tmp"):
-            leftover.unlink()
-    written = {plan.shard for plan in todo}
+    states = {source.name: _SourceState(SourceShards(store, source)) for source in sources}
+    todo = [(name, number) for name, state in states.items() for number in state.todo]
     # The largest first, so that the last worker is not left with a large one alone.
-    todo.sort(key=lambda plan: (-len(plan.members), plan.shard))
-    seconds = SECONDS_A_CLIP * max((len(plan.members) for plan in todo), default=1)
-    units = [[plan] for plan in todo]
-    for name in plans:
-        report(_progress(name, plans[name], finished))
+    todo.sort(key=lambda unit: -states[unit[0]].shards.sizes[unit[1]])
+    seconds = SECONDS_A_CLIP * max((states[name].shards.sizes[number] for name, number in todo), default=1)
+    for name, state in states.items():
+        report(state.progress(name))
+    units = _units(states, todo)
     for [plan], [result] in map_unordered(write_shards, units, workers=config.workers, timeout_s=seconds):
         if isinstance(result, Failure):
             raise RuntimeError(
                 f"shard {plan.shard}: {result.error_class} while its clips were encoded; no clip was lost. "
                 'Run again; if it repeats, use `rendition = "original"`.'
             )
-        finished[plan.shard] = result
-        report(_progress(plan.source, plans[plan.source], finished))
-    return {name: _tabulate(store, name, planned, finished, written) for name, planned in plans.items()}
+        state = states[plan.source]
+        state.add(result)
+        report(state.progress(plan.source))
+    return {name: _finish(store, name, state) for name, state in states.items()}
 
 
-def _progress(source: str, plans: Sequence[ShardPlan], finished: Mapping[str, dict[str, Any]]) -> Progress:
-    done = sum(len(plan.members) for plan in plans if plan.shard in finished)
-    return Progress(source, done, sum(len(plan.members) for plan in plans))
+class _SourceState:
+    """How far a source is. Plans are made when they are needed: all members of a large source are gigabytes."""
+
+    def __init__(self, shards: SourceShards) -> None:
+        self.shards = shards
+        self.todo: list[int] = []
+        self.clips, self.bytes, self.untouched = 0, 0, 0
+        for number, plan in enumerate(shards):
+            sidecar = plan.finished()
+            if sidecar is None:
+                self.todo.append(number)
+            else:
+                self.add(sidecar)
+
+    def add(self, sidecar: Sidecar) -> None:
+        self.clips += len(sidecar.members)
+        self.bytes += sidecar.bytes
+        self.untouched += sum(not member.encoded for member in sidecar.members)
+
+    def progress(self, source: str) -> Progress:
+        return Progress(source, self.clips, sum(self.shards.sizes))
 
 
-def shard_plans(store: Store, source: Source) -> list[ShardPlan]:
-    """The shards that ``packing`` plans for a source, in order, each with its members."""
-    media = {row["clip_id"]: row for row in store.rows("media", source.name)}
-    files = {row["clip_id"]: media_file(source.media_root, row) for row in store.rows("files", source.name)}
-    members: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in store.rows("packing", source.name):
-        members.setdefault((row["shard"], row["rendition"]), []).append(row)
-    keys = ("sha256", "packet_hash", "codec", "width", "height", "rotation", "fps", "frames")
-    return [
-        ShardPlan(
-            folder=str(store.shards / source.name),
-            shard=shard,
-            source=source.name,
-            rendition=rendition,
-            stride=source.stride,
-            members=tuple(
-                Member(row["clip_id"], files[row["clip_id"]], **{k: media[row["clip_id"]][k] for k in keys})
-                for row in sorted(rows, key=lambda row: row["position"])
-            ),
-        )
-        for (shard, rendition), rows in sorted(members.items())
-    ]
+def _units(states: dict[str, _SourceState], todo: Sequence[tuple[str, int]]) -> Iterator[list[ShardPlan]]:
+    for name, number in todo:
+        yield [states[name].shards.plan(number)]
 
 
-def _tabulate(
-    store: Store, source: str, plans: Sequence[ShardPlan], finished: dict[str, dict[str, Any]], written: set[str]
-) -> StepResult:
-    """Write a source's tables from its sidecars."""
-    tars = [
-        {
-            "shard": plan.shard,
-            "source": source,
-            "rendition": plan.rendition,
-            "path": str(plan.tar.relative_to(store.root)),
-            "samples": len(plan.members),
-            "bytes": finished[plan.shard]["bytes"],
-            "sha256": finished[plan.shard]["sha256"],
-        }
-        for plan in plans
-    ]
-    samples = [sample for plan in plans for sample in finished[plan.shard]["samples"]]
-    new = sum(plan.shard in written for plan in plans)
-    inputs = fingerprint(tars)
-    skipped = not new and store.is_current("shards", source, inputs)
-    if not skipped:
-        store.write("samples", samples, source, inputs)
-        store.write("shards", tars, source, inputs)
-    figures = {"bytes": sum(row["bytes"] for row in tars), "written": new}
-    return StepResult({"shards": len(tars), "samples": len(samples)}, skipped, figures)
+def _finish(store: Store, source: str, state: _SourceState) -> StepResult:
+    changed = tabulate(store, source)
+    figures = {"bytes": state.bytes, "written": len(state.todo), "stored untouched": state.untouched}
+    return StepResult({"shards": len(state.shards), "samples": state.clips}, not changed and not state.todo, figures)

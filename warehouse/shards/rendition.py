@@ -1,125 +1,88 @@
 """Renditions: named contracts for the encoded bytes that shards hold.
 
-``np256`` is made for sampling every ``stride``-th frame: H.264 in which each frame between two that the stride
-wants is a B-frame nobody refers to (no pyramid, hence the name), so a training clip decodes a fraction of the frames.
-``original`` keeps a file's bytes untouched.
+A contract says what a reader may count on in every clip. Clips are encoded to it (:mod:`warehouse.shards.encoding`) or,
+where a source's file meets it already, stored untouched; either way the bytes that are stored are probed against it
+(:mod:`warehouse.shards.conformance`). ``original`` promises just the source's bytes.
 """
 
-import io
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
-import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
-
-from warehouse.error_classes import MediaError
-from warehouse.media_file import MediaFile
-from warehouse.video import open_video, packet_digest, quarter_turns
-
-SHORT_SIDE = 256
-GOP = 32
-# Part of a shard's fingerprint: raise it when the same input would give other bytes.
-VERSION = 2
-FRAME_RATE = 25.0
-"""Frames per second of a clip that has none: a single frame."""
-
-
-class RenditionError(RuntimeError):
-    """A file that was readable when it was probed cannot be read now."""
+ORIGINAL = "original"
+VERSION = 3
+"""Part of what a shard was made from: raise it when the same input would give other bytes."""
+MOST_BETWEEN = 16
+"""Disposable frames that x264 puts between two others at most."""
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """An encoded video: its bytes, file suffix (with the dot) and stream facts (``fps`` in frames per second).
+class Contract:
+    """What every clip of a rendition is: MP4 with one video stream, upright, at a constant frame rate.
 
-    ``packet_hash`` is that of the packets it was made from, as in ``media``.
+    Attributes:
+        codec: FFmpeg's name of the codec.
+        short_side: the largest short side, in pixels. Clips are never enlarged.
+        strided: whether only the frames 0, s, 2s, … of a source with stride s are there, ceil(n / s) of n; else all.
+        gop: most frames from one key frame to the next. Groups are closed (nothing refers across a key frame), and as
+            long as the largest multiple of the stride up to this; a longer stride is a group of its own.
+        disposable: whether no frame refers to one between two that the stride wants, so that it need not be decoded
+            (but for the last of a group, which has no later one to be predicted from).
+        pixel_format: FFmpeg's name. Matrix BT.601, which is what DALI converts with whatever a stream says.
+        full_range: black at 0 and white at 255, as JPEG has it; else 16 to 235.
     """
 
-    data: bytes
-    suffix: str
     codec: str
-    width: int
-    height: int
-    fps: float
-    frames: int
-    packet_hash: str
+    short_side: int
+    strided: bool
+    gop: int
+    disposable: bool
+    pixel_format: str
+    full_range: bool
+
+    def gop_length(self, stride: int) -> int:
+        """Frames of a group of pictures of a source with this stride."""
+        step = self.stored_stride(stride)
+        return max(step, self.gop // step * step)
+
+    def stored_stride(self, stride: int) -> int:
+        """Stored frames from one sampled frame to the next."""
+        return 1 if self.strided else stride
+
+    def reference_step(self, stride: int) -> int:
+        """Frames from one that others may refer to to the next: the stride, or if that is long a part of it."""
+        step = self.stored_stride(stride) if self.disposable else 1
+        return max(part for part in range(1, MOST_BETWEEN + 2) if step % part == 0)
+
+    def stored_frames(self, frames: int, stride: int) -> int:
+        """Frames stored of a clip with so many."""
+        return -(-frames // stride) if self.strided else frames
 
 
-def encode_np256(media: MediaFile, stride: int, fps: float | None) -> Encoded:
-    """Encode a clip as ``np256``: upright, short side at most 256, even sides, constant frame rate, no audio.
+CONTRACTS = {
+    "np256": Contract("h264", 256, False, 32, True, "yuv420p", False),
+    "strided": Contract("h264", 256, True, 8, False, "yuv420p", False),
+    "mjpeg-strided": Contract("mjpeg", 256, True, 1, False, "yuvj420p", True),
+}
+"""``np256``: every frame, at about half the decoding of ordinary H.264 for a strided view. ``strided``: the frames of
+the stride alone, for data that is never sampled otherwise. ``mjpeg-strided``: these, each decoded alone, which takes
+the least time, and the only one that DALI decodes without a GPU. Measured in docs/renditions.md."""
 
-    One thread and fixed settings: the same clip, stride, rate and libx264 give the same bytes.
-
-    Args:
-        media: the clip; of an interval or a folder of frames, its frames alone.
-        stride: frames from one sampled frame to the next.
-        fps: frames per second, as probed (what a container declares may be far off).
-
-    Raises:
-        RenditionError: the file cannot be decoded; names it.
-    """
-    target = io.BytesIO()
-    rate = Fraction(fps or FRAME_RATE).limit_denominator(1001)
-    try:
-        with (
-            open_video(media) as source,
-            av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as sink,
-        ):
-            frames, encoder, reformatter, digest = 0, None, VideoReformatter(), packet_digest()
-            for frame in source.frames(digest):
-                if encoder is None:
-                    turns = quarter_turns(frame)
-                    coded = fit_short_side(frame.width, frame.height)
-                    encoder = sink.add_stream("libx264", rate=rate, options=x264_options(stride))
-                    encoder.width, encoder.height = coded[::-1] if turns % 2 else coded
-                    encoder.pix_fmt = "yuv420p"
-                    encoder.codec_context.thread_count = 1
-                    encoder.time_base = 1 / rate
-                picture = reformatter.reformat(
-                    frame, *coded, "yuv420p", interpolation="AREA", dst_color_range=ColorRange.MPEG
-                )
-                if turns:
-                    picture = _turn(picture, turns)
-                picture.pts, picture.time_base, picture.pict_type = frames, 1 / rate, 0
-                sink.mux(encoder.encode(picture))
-                frames += 1
-            if encoder is None:
-                raise RenditionError(f"{media.name}: no frame could be decoded. Materialise `media` again.")
-            sink.mux(encoder.encode(None))
-            width, height = encoder.width, encoder.height
-    except MediaError as error:
-        raise RenditionError(f"{media.name}: cannot be read any more ({error}). Materialise `media` again.") from error
-    except (av.FFmpegError, OSError) as error:
-        raise RenditionError(f"{media.name}: cannot be encoded ({error}). Materialise `media` again.") from error
-    return Encoded(target.getvalue(), ".mp4", "h264", width, height, float(rate), frames, digest.hexdigest())
+RENDITIONS = (*CONTRACTS, ORIGINAL)
+SIDE_MULTIPLE = 2
+"""Sides are even: 4:2:0 has a sample of colour for two by two pixels, and NVDEC writes even sizes alone."""
+SCALED_MULTIPLE = 16
+"""Where a picture is scaled anyway its sides become multiples of a macroblock. H.264 codes whole macroblocks and crops:
+340 is stored as 352, and DALI's decoder cache, which compares the two, seems to miss on such sizes. The picture is
+stretched by at most 8 pixels in 256 or more (3 %). One that keeps its size is not resampled for this."""
 
 
-def _turn(picture: av.VideoFrame, turns: int) -> av.VideoFrame:
-    """A yuv420p picture of even sides after quarter turns counter-clockwise."""
-    height, width = picture.height, picture.width
-    planes = picture.to_ndarray()  # (height × 3 / 2, width): Y, then U and V, each of half the sides
-    chroma = planes[height:].reshape(2, height // 2, width // 2)
-    turned = [np.rot90(plane, turns) for plane in (planes[:height], *chroma)]
-    stacked = np.concatenate([plane.ravel() for plane in turned]).reshape(-1, turned[0].shape[1])
-    return av.VideoFrame.from_ndarray(stacked, format="yuv420p")
+def stored_stride(rendition: str, stride: int) -> int:
+    """Stored frames from one sampled frame to the next, for a source with this stride: 1 if the others are left out."""
+    return stride if rendition == ORIGINAL else CONTRACTS[rendition].stored_stride(stride)
 
 
-def fit_short_side(width: int, height: int) -> tuple[int, int]:
-    """The size with the short side at most 256 (never enlarged), sides rounded to even numbers of at least 2."""
-    scale = min(1.0, SHORT_SIDE / min(width, height))
-    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
-
-
-def x264_options(stride: int) -> dict[str, str]:
-    """Encoder options: ``stride - 1`` disposable B-frames between references, closed GOPs a multiple of the stride."""
-    gop = max(stride, GOP // stride * stride)
-    # mbtree: with it, equal input gave other bytes in each of 12 runs (libx264 of PyAV 18.1); without, always the same.
-    parameters = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:b-adapt=0:b-pyramid=none:mbtree=0:threads=1"
-    return {
-        "preset": "fast",
-        "crf": "20",
-        "tune": "fastdecode",
-        "bf": str(min(stride - 1, 16)),
-        "x264-params": parameters,
-    }
+def fit_sides(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """The size of a picture with the short side at most ``short_side``, never enlarged; sides as explained above."""
+    scale = short_side / min(width, height)
+    if scale >= 1:
+        return tuple(max(2, SIDE_MULTIPLE * round(side / SIDE_MULTIPLE)) for side in (width, height))  # type: ignore
+    return tuple(SCALED_MULTIPLE * round(side * scale / SCALED_MULTIPLE) for side in (width, height))  # type: ignore

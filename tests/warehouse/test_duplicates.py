@@ -12,6 +12,7 @@ import pytest
 from rendered_clips import FPS, drifting, read, write
 from test_insets import moving, put
 
+from warehouse.curation import perceptual
 from warehouse.curation.candidates import BUCKET_CAP
 from warehouse.curation.clusters import clusters
 from warehouse.curation.duplicates import Duplicates, find_duplicates
@@ -165,6 +166,19 @@ def test_a_clip_inside_another_picture_is_found_and_others_inside_the_same_are_n
     assert {pair: edges[0]["kind"] for pair, edges in found.items()} == {
         ("clip0", "inset0"): "near", ("clip1", "inset1"): "near",
     }  # fmt: skip
+
+
+def test_many_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+    scenes = rng.integers(0, 2**63, (12, 4)).astype("<u8")
+    clips = [still(f"clip{number:02d}", rng, scenes[number % 12], 2) for number in range(60)]
+    media, hashes = [row for row, _ in clips], [row for _, frames in clips for row in frames]
+    alone = search(tmp_path / "alone", media, hashes)
+    monkeypatch.setattr(perceptual, "_ALONE", 0)
+    monkeypatch.setattr(perceptual, "_CHUNK", 16)
+    together = search(tmp_path / "together", media, hashes)
+    assert alone.compared > 16 and alone.edges.num_rows > 50
+    assert together == alone
 
 
 def test_more_copies_than_a_bucket_holds_are_all_tied_to_the_preferred(tmp_path: Path) -> None:

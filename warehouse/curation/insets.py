@@ -15,7 +15,8 @@ Part = tuple[float, float, float, float]
 """Top, left, bottom and right of a part of a picture, as shares of its sides."""
 
 _FRAMES = 12
-# In a smaller picture no edge is told from texture. Only of videos that are smaller themselves are the frames so small.
+# In a smaller picture no edge is told from texture. Frames are so small only of small videos,
+# or without wide black bars.
 _SIDE_LEAST = 96
 # A step this much higher than those two lines away is an edge (quarters of a grey level).
 _STEP = 8

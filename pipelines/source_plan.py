@@ -13,6 +13,7 @@ from warehouse.probing import as_listed, probed
 from warehouse.shards.shard_plan import SourceShards
 from warehouse.sources import Listing
 from warehouse.store import Store
+from warehouse.takedown.takedowns import taken_down
 
 TRIED = 3
 HASH_BYTES = 56
@@ -86,7 +87,8 @@ def _work(store: Store, config: Config, source: Source, listings: Mapping[str, L
         for member in plan.members
     }
     to_probe = files.keys() - known.keys()
-    to_store = present - unreadable - (out - to_probe) - earlier - stored if source.collections else set()
+    not_stored = unreadable | (out - to_probe) | earlier | taken_down(store) | stored
+    to_store = present - not_stored if source.collections else set()
     return _Work(present, set(to_probe), to_store)
 
 

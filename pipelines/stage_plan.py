@@ -11,7 +11,7 @@ from assets.step_timing import stage_cost
 from assets.training import run_specs
 from model import checkpoint as checkpoints
 from model.sizes import SIZES
-from warehouse.catalog.snapshots import SnapshotError
+from warehouse.catalog.snapshots import SnapshotError, current_snapshot, open_snapshot, snapshot_splits
 from warehouse.config import Config
 from warehouse.sources import Listing
 from warehouse.store import Store
@@ -54,7 +54,11 @@ def plan_stage(
     if remark.startswith("finished"):
         return StagePlan(name, 0, None, 0.0, 0, remark)
     if isinstance(settings, EvaluationSettings):
-        left = math.ceil(_evaluated_clips(config, listings) / settings.loader.clips_per_batch)
+        clips = _evaluated_clips(store, config, listings)
+        if clips is None:
+            unknown = f"the query of {config.training.finetune} has not run yet: its clips are not known"
+            return StagePlan(name, 0, None, None, 0, unknown)
+        left = math.ceil(clips / settings.loader.clips_per_batch)
     else:
         left = settings.fit.steps - done
     classes = len({row["label"] for listing in listings.values() for row in listing.memberships} - {None})
@@ -77,9 +81,19 @@ def _done(store: Store, config: Config, recipe: Recipe, name: str) -> tuple[int,
     return (latest.step, f"goes on after step {latest.step}") if latest else (0, "")
 
 
-def _evaluated_clips(config: Config, listings: Mapping[str, Listing]) -> int:
-    """Clips that the sources of the fine-tuning collection list for evaluation."""
+def _evaluated_clips(store: Store, config: Config, listings: Mapping[str, Listing]) -> int | None:
+    """Clips of the fine-tuning collection to evaluate on: those that its sources list, or its query selected last.
+
+    ``None``: it is a query that has not run yet.
+    """
     [collection] = [c for c in config.collections if c.name == config.training.finetune]
+    if collection.sql is not None:
+        try:
+            snapshot = current_snapshot(store, collection.name)
+        except SnapshotError:
+            return None
+        splits = snapshot_splits(store, snapshot)
+        return len(open_snapshot(store, snapshot, "val" if "val" in splits else "test"))
     split = "val" if "val" in collection.splits else "test"
     return len(
         {

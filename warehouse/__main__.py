@@ -15,7 +15,7 @@ from warehouse.catalog.membership import SnapshotError
 from warehouse.catalog.stored_clips import NotStoredError
 from warehouse.commands import collection, compact, get, lineage, retry, sql, tables, takedown
 from warehouse.config import ConfigError, load
-from warehouse.shards.reader import ShardError
+from warehouse.shards.errors import ShardError
 from warehouse.store import Store
 from warehouse.takedown.proof import ContentLeftError
 from warehouse.takedown.takedowns import NoClipsError, TakenDownError
@@ -23,7 +23,7 @@ from warehouse.takedown.takedowns import NoClipsError, TakenDownError
 _COMMANDS = (sql, tables, collection, get, lineage, takedown, compact, retry)
 _TOLD = (
     CatalogError, ClipNameError, ConfigError, ContentLeftError, ExportError, NoClipsError, NotStoredError, ShardError,
-    SnapshotError, TakenDownError, duckdb.Error,
+    SnapshotError, TakenDownError, duckdb.Error, sql.EmptyQueryError,
 )  # fmt: skip
 """Errors whose message says what to do: printed without a traceback."""
 

@@ -24,6 +24,8 @@ from warehouse.probing import probe_sources
 from warehouse.shards.executing import execute_plans
 from warehouse.step_result import Progress
 from warehouse.store import Store
+from warehouse.takedown.compact import compact
+from warehouse.takedown.takedowns import take_down
 
 TOML = """
 [reelhouse]
@@ -133,6 +135,31 @@ def test_plan_follows_the_work(config: Config, recipe: Recipe, capsys: pytest.Ca
     write_source(config.path.parent, SPLITS | {"d": "train"})
     plan = make_plan(config, recipe)
     assert (plan.sources[0].to_probe, plan.sources[0].to_store) == (1, 1)
+
+
+def test_a_clip_taken_down_is_not_planned_again(config: Config, recipe: Recipe) -> None:
+    store = Store(config.data_root)
+    run_data_steps(store, config)
+    take_down(store, [store.rows("samples")[0]["clip_id"]], "a wish", "me")
+    compact(store)
+    assert make_plan(config, recipe).sources[0].to_store == 0
+
+
+def test_evaluation_on_a_query_is_planned_by_what_it_selected(config: Config, recipe: Recipe) -> None:
+    query = "SELECT clip_id, split, class_name FROM collection_clips"
+    chosen = f'[collections.chosen]\ntaxonomy = "motions"\nsql = "{query}"\n'
+    text = TOML.replace("[collections.clips]", f"{chosen}[collections.clips]")
+    text = text.replace('finetune = "clips"', 'finetune = "chosen"')
+    config.path.write_text(text)
+    config = load(config.path)
+    store = Store(config.data_root)
+    evaluation = make_plan(config, recipe).stages[-1]
+    assert (evaluation.steps, evaluation.seconds) == (0, None) and "has not run" in evaluation.remark
+    run_data_steps(store, replace(config, collections=config.collections[1:]))
+    build_catalog(store)
+    take_snapshot(store, config, config.collections[0])
+    evaluation = make_plan(config, recipe).stages[-1]
+    assert evaluation.steps == 1 and evaluation.seconds
 
 
 def test_summary_and_plan_know_runs(config: Config, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,7 @@ def test_sql_prints_for_people_and_for_programs(config: Config, capsys: pytest.C
         ("DELETE FROM clips", "read-only"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled"),
         ("COPY clips TO '/tmp/clips.csv'", "disabled"),
+        ("-- nothing", "the query is empty"),
     ],
 )
 def test_sql_errors_are_messages(

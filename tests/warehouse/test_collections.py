@@ -21,7 +21,8 @@ from warehouse.catalog.exporting import ExportError, export_index, export_tars
 from warehouse.catalog.snapshots import SnapshotError, open_snapshot, take_snapshot
 from warehouse.catalog.stored_clips import NotStoredError, get
 from warehouse.config import Config, ConfigError, load
-from warehouse.shards.reader import ShardError, read_sample
+from warehouse.shards.errors import ShardError
+from warehouse.shards.reader import read_sample
 from warehouse.store import Store
 from warehouse.takedown.takedowns import TakenDownError, take_down
 
@@ -338,8 +339,8 @@ def test_the_command_line_makes_shows_compares_exports_and_gets(
     first = store.rows("collection_snapshots", "mine")[0]["snapshot_id"]
     assert "relabelled" in run("collection", "diff", first, "mine")[1]
     assert "hold the same clips" in run("collection", "diff", "mine", "mine")[1]
-    assert "train: 1 tars" in run("collection", "export", "mine", "--to", str(tmp_path / "tars"))[1]
-    assert "index files" in run("collection", "export", "mine", "--index", "--to", str(tmp_path / "index"))[1]
+    assert "train: 1 tar;" in run("collection", "export", "mine", "--to", str(tmp_path / "tars"))[1]
+    assert "train: 5 index files;" in run("collection", "export", "mine", "--index", "--to", str(tmp_path / "index"))[1]
     assert run("collection", "sample", "mine", "--n", "3", "--out", str(tmp_path / "sheet.png"))[0] == 0
     code, told = run("collection", "sample", "mine", "--n", "3", "--out", str(tmp_path / "sheet.png"))
     assert code == 1 and "is there already" in told

@@ -61,6 +61,8 @@ def test_a_takedown_is_in_force_at_once_for_good_and_says_what_has_seen_the_clip
     with connect(store) as connection:
         marked = connection.execute("SELECT clip_id FROM tombstones WHERE collection = ?", [COLLECTION]).fetchall()
         assert marked == [(trained,)]
+        query = "SELECT sum(clips), sum(taken_down) FROM snapshot_composition WHERE snapshot_id = ? AND split = 'train'"
+        assert connection.execute(query, [house.snapshots[COLLECTION]]).fetchall() == [(len(house.train()), 1)]
     steps.decide(store, house.config)
     reasons = {row["reason"] for row in store.rows("decisions") if row["clip_id"] in (clip, trained)}
     assert reasons == {"taken_down"}

@@ -7,14 +7,19 @@ SELECT collection, snapshot_id, taken, sql
 FROM collection_snapshots
 QUALIFY row_number() OVER (PARTITION BY collection ORDER BY taken DESC) = 1;
 
--- snapshot_composition: what each snapshot is made of
+-- snapshot_composition: what each snapshot is made of; clips taken down since are counted, and have no hours or bytes
 CREATE TABLE snapshot_composition AS
 SELECT c.snapshot_id, c.source, c.split,
        count(*)::INTEGER                               AS clips,
+       count(t.reason)::INTEGER                        AS taken_down,
        round(sum(s.frames / s.fps) / 3600, 3)          AS hours,
        sum(s.size)::BIGINT                             AS bytes
 FROM snapshot_clips c
-LEFT JOIN (SELECT clip_id, rendition, frames, nullif(fps, 0) AS fps, size FROM samples) s USING (clip_id, rendition)
+LEFT JOIN takedowns t USING (clip_id)
+LEFT JOIN (
+    SELECT clip_id, rendition, frames, nullif(fps, 0) AS fps, size
+    FROM samples WHERE clip_id NOT IN (SELECT clip_id FROM takedowns)
+) s USING (clip_id, rendition)
 GROUP BY c.snapshot_id, c.source, c.split
 ORDER BY c.snapshot_id, c.source, c.split;
 

@@ -7,7 +7,7 @@ from warehouse.catalog.build import connect
 from warehouse.catalog.collections import create
 from warehouse.catalog.differences import diff, snapshot_of
 from warehouse.catalog.exporting import ExportError, export_index, export_tars
-from warehouse.commands.printing import print_table
+from warehouse.commands.printing import counted, print_table
 from warehouse.config import Config
 from warehouse.store import Store
 
@@ -74,12 +74,14 @@ def _show(store: Store, config: Config, options: argparse.Namespace) -> None:
         rows = connection.execute(
             """
             SELECT p.collection, CASE WHEN p.sql IS NULL THEN 'rules' ELSE 'query' END, p.snapshot_id, s.clips,
+                   (SELECT sum(taken_down)::INTEGER FROM snapshot_composition c WHERE c.snapshot_id = p.snapshot_id),
                    len(s.classes), strftime(p.taken, '%Y-%m-%d %H:%M:%S'),
                    (SELECT count(*) FROM collection_snapshots c WHERE c.collection = p.collection)
             FROM present_snapshots p JOIN snapshots s USING (snapshot_id) ORDER BY p.collection
             """
         ).fetchall()
-    print_table(("collection", "made by", "snapshot", "clips", "classes", "taken (UTC)", "times taken"), rows)
+    names = ("collection", "made by", "snapshot", "clips", "taken down", "classes", "taken (UTC)", "times taken")
+    print_table(names, rows)
 
 
 def _diff(store: Store, config: Config, options: argparse.Namespace) -> None:
@@ -95,8 +97,8 @@ def _diff(store: Store, config: Config, options: argparse.Namespace) -> None:
 def _export(store: Store, config: Config, options: argparse.Namespace) -> None:
     snapshot = snapshot_of(store, options.name)
     described = (export_index if options.index else export_tars)(store, snapshot, options.to)
-    what = "index files" if options.index else "tars"
-    counts = [f"{split}: {len(files['paths'])} {what}" for split, files in described["splits"].items()]
+    what = "index file" if options.index else "tar"
+    counts = [f"{split}: {counted(len(files['paths']), what)}" for split, files in described["splits"].items()]
     print(f"{options.to}: snapshot {snapshot}; {', '.join(counts)}; clips.csv, collection.json")
 
 
@@ -107,14 +109,14 @@ def _sample(store: Store, config: Config, options: argparse.Namespace) -> None:
     if options.out.exists():
         raise ExportError(f"{options.out} is there already. Name another file, or remove it")
     shown = draw_sheet(store, snapshot_of(store, options.name), options.n, options.seed, options.out)
-    print(f"{options.out}: {len(shown)} clips, drawn by seed {options.seed}")
+    print(f"{options.out}: {counted(len(shown), 'clip')}, drawn by seed {options.seed}")
 
 
 def _print_snapshot(store: Store, snapshot_id: str) -> None:
     with connect(store) as connection:
         rows = connection.execute(
-            "SELECT source, split, clips, hours, round(bytes / 1e6, 2) FROM snapshot_composition WHERE snapshot_id = ?",
-            [snapshot_id],
-        ).fetchall()
+            "SELECT source, split, clips, taken_down, hours, round(bytes / 1e6, 2) FROM snapshot_composition "
+            "WHERE snapshot_id = ?", [snapshot_id],
+        ).fetchall()  # fmt: skip
     print(f"Snapshot {snapshot_id}\n")
-    print_table(("source", "split", "clips", "hours", "MB in shards"), rows)
+    print_table(("source", "split", "clips", "of them taken down", "hours", "MB in shards"), rows)

@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from warehouse.commands.printing import print_table
+from warehouse.commands.printing import counted, print_table
 from warehouse.config import Config
 from warehouse.store import Store
 from warehouse.takedown.proof import ContentLeftError, prove
@@ -54,7 +54,7 @@ def run(store: Store, config: Config, options: argparse.Namespace) -> None:
         ("searched", "files", "MB"),
         [(place, files, round(size / 1e6, 1)) for place, (files, size) in sorted(proof.searched.items())],
     )
-    print(f"searched for the bytes and ids of {len(clips)} clips in {time.monotonic() - began:.1f} s")
+    print(f"searched for the bytes and ids of {counted(len(clips), 'clip')} in {time.monotonic() - began:.1f} s")
     if proof.without_prints:
         print(
             f"{len(proof.without_prints)} of them by id alone: in no shard when they were taken down, or without a "
@@ -62,7 +62,7 @@ def run(store: Store, config: Config, options: argparse.Namespace) -> None:
         )
     if proof.facts:
         places = sorted({str(path.relative_to(store.root).parent) for path in proof.facts})
-        print(f"named as facts, which stay, by {len(proof.facts)} files in: {', '.join(places)}")
+        print(f"named as facts, which stay, by {counted(len(proof.facts), 'file')} in: {', '.join(places)}")
     if not proof.holds:
         raise ContentLeftError("\n".join(proof.complaints(store)))
     print("nothing of them is left")

@@ -7,6 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def counted(count: int, thing: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def print_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows for people: numbers to the right, nothing cut off where the output is not a terminal."""
     numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(names))]
@@ -17,4 +22,4 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         table.add_row(*("" if value is None else str(value) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False)
     console.print(table)
-    console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+    console.print(counted(len(rows), "row"))

@@ -5,10 +5,16 @@ import csv
 import json
 import sys
 
+import duckdb
+
 from warehouse.catalog.build import connect
 from warehouse.commands.printing import print_table
 from warehouse.config import Config
 from warehouse.store import Store
+
+
+class EmptyQueryError(RuntimeError):
+    """A query without a statement."""
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,8 +26,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run(store: Store, config: Config, options: argparse.Namespace) -> None:
-    """Print what the query answers."""
+    """Print what the query answers.
+
+    Raises:
+        EmptyQueryError: there is no statement in it.
+    """
     query = sys.stdin.read() if options.query == "-" else options.query
+    if not duckdb.extract_statements(query):
+        raise EmptyQueryError('the query is empty. For example: reelhouse sql "SELECT * FROM composition"')
     with connect(store) as connection:
         # A query may come from anywhere: it reads the catalog, and neither files nor the network.
         connection.execute("SET enable_external_access = false")

@@ -9,6 +9,7 @@ from warehouse.catalog.build import build_catalog, connect
 from warehouse.catalog.clip_names import resolve
 from warehouse.catalog.history import History, history
 from warehouse.commands.lineage import checkpoints_text, minute, runs_text, video_name
+from warehouse.commands.printing import counted
 from warehouse.config import Config
 from warehouse.store import Store
 from warehouse.takedown.takedowns import NoClipsError, take_down
@@ -65,7 +66,7 @@ def run(store: Store, config: Config, options: argparse.Namespace) -> None:
     if len(clips) > SHOWN:
         print(f"… and {len(clips) - SHOWN} more clips: `reelhouse lineage CLIP` tells of each")
         print("\n".join(["checkpoints that have seen any of them, which stay:", *(f"  {c}" for c in checkpoints)]))
-    print(f"\n{len(new)} of {len(clips)} clips taken down now; {len(clips) - len(new)} had been before.")
+    print(f"\n{len(new)} of {counted(len(clips), 'clip')} taken down now; {len(clips) - len(new)} had been before.")
     if copies:
         print(
             f"{len(copies)} {'copy' if len(copies) == 1 else 'copies'} of them can still be used, and the next run may "

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets import previews, thumbnails
+from assets import previews, stored_quality, thumbnails
 from assets.markdown import columns
 from assets.progress import progress_log
-from assets.recording import SHEET, contact_sheets, materialized, record, shown_last
+from assets.recording import QUALITY, SHEET, materialized, record, shown_by_source, shown_last
 from warehouse import config as configuration
 from warehouse import steps
 from warehouse.config import Config, Source
@@ -62,10 +62,10 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     )  # fmt: skip
     def probe(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         results = probe_sources(store, config, chosen(context), progress_log(context, "probe"))
-        sheets = contact_sheets(
-            context, store, "media", results, lambda names: thumbnails.of_media(store, config, named(names))
+        sheets = shown_by_source(
+            context, store, "media", SHEET, results, lambda names: thumbnails.of_media(store, config, named(names))
         )
-        record(context, "media", results, lambda name: {**previews.of_media(store, name), **_sheet(sheets.get(name))})
+        record(context, "media", results, lambda name: {**previews.of_media(store, name), **sheets[name]})
         record(context, "frame_hashes", results, lambda name: previews.of_frame_hashes(store, name))
         yield dg.MaterializeResult("media")
         yield dg.MaterializeResult("frame_hashes")
@@ -114,10 +114,17 @@ def data_assets(config: Config) -> list[dg.AssetsDefinition]:
     def shards(context: dg.AssetExecutionContext) -> None:
         """WebDataset tar shards in the training rendition, and where each clip lies in them (`samples`)."""
         results = execute_plans(store, config, chosen(context), progress_log(context, "shards", in_turn=False))
-        sheets = contact_sheets(
-            context, store, "shards", results, lambda names: thumbnails.of_shards(store, config, named(names))
+        quality = shown_by_source(
+            context, store, "shards", QUALITY, results,
+            lambda names: stored_quality.of_shards(store, config, named(names)),
+        )  # fmt: skip
+        sheets = shown_by_source(
+            context, store, "shards", SHEET, results, lambda names: thumbnails.of_shards(store, config, named(names))
         )
-        record(context, "shards", results, lambda name: {**previews.of_shards(store, name), **_sheet(sheets.get(name))})
+        record(
+            context, "shards", results,
+            lambda name: {**previews.of_shards(store, name), **quality[name], **sheets[name]},
+        )  # fmt: skip
 
     return [sources, clips, probe, duplicates, decisions, labels, packing, shards]
 
@@ -127,7 +134,3 @@ _MEDIA = (
     "Decodes each file once, for the frame hashes too; files that have not changed are not read again."
 )
 _HASHES = "Perceptual hashes of sampled frames (256-bit DCT): what the duplicate search compares."
-
-
-def _sheet(sheet: dg.MetadataValue | None) -> dict[str, dg.MetadataValue]:
-    return {SHEET: sheet} if sheet else {}

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import duckdb
 
+from warehouse.connections import open_duckdb
 from warehouse.schema import BY_NAME
 from warehouse.store import Store
 
@@ -15,7 +16,7 @@ def parquet_views(store: Store, *names: str, part: str | None = None) -> Iterato
 
     ``part`` narrows the tables that are written in parts of that kind (:class:`warehouse.schema.Table`) to one part.
     """
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         for name in names:
             if BY_NAME[name].part is None:
                 files = [store.path(name)]

@@ -9,6 +9,7 @@ from warehouse.step_result import StepResult
 from warehouse.store import Store
 
 SHEET = "contact sheet"
+QUALITY = "quality and size"
 Shown = Mapping[str, Any]
 
 
@@ -28,21 +29,23 @@ def record(
         context.log.info(f"{asset} {source}: {'nothing to do' if result.skipped else said}")
 
 
-def contact_sheets(
+def shown_by_source(
     context: dg.AssetExecutionContext,
     store: Store,
     asset: str,
+    name: str,
     results: Mapping[str, StepResult],
-    draw: Callable[[Sequence[str]], Shown],
-) -> Shown:
-    """The contact sheet of each source that has clips to show; ``draw`` makes those of the sources that it is given.
+    make: Callable[[Sequence[str]], Shown],
+) -> dict[str, Shown]:
+    """What each source has to show under a name (nothing, if it has no clips); ``make`` gives that of some sources.
 
-    That of a source with nothing new is the one shown last: starting the processes that decode takes seconds.
+    That of a source with nothing new is what was shown last: starting the processes that decode takes seconds.
     """
-    last = {name: shown_last(context, store, asset, SHEET, name) for name, result in results.items() if result.skipped}
-    kept = {name: sheet for name, sheet in last.items() if sheet is not None}
-    changed = [name for name in results if name not in kept]
-    return {**kept, **(draw(changed) if changed else {})}
+    last = {key: shown_last(context, store, asset, name, key) for key, result in results.items() if result.skipped}
+    kept = {key: value for key, value in last.items() if value is not None}
+    changed = [key for key in results if key not in kept]
+    found = {**kept, **(make(changed) if changed else {})}
+    return {key: {name: found[key]} if key in found else {} for key in results}
 
 
 def shown_last(

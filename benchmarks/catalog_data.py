@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from warehouse.connections import open_duckdb
 from warehouse.schema import BY_NAME
 from warehouse.store import Store, replace_file
 
@@ -79,7 +80,7 @@ def make_up(work: Path, clips: int) -> None:
         firsts.append((source, namespace, labelled, first, beyond))
         first = beyond
     numbers = {"clips": clips, "classes": CLASSES, "clips_a_shard": CLIPS_A_SHARD}
-    with duckdb.connect() as con:
+    with open_duckdb() as con:
         con.execute("CREATE TEMP TABLE shares (source TEXT, namespace TEXT, labelled BOOL, first INT, beyond INT)")
         con.executemany("INSERT INTO shares VALUES (?, ?, ?, ?, ?)", firsts)
         con.execute(_MADE.format(**numbers))

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from warehouse.connections import open_duckdb
 from warehouse.schema import BY_NAME
-from warehouse.store import Store, fingerprint_of, replacing, with_fingerprint
+from warehouse.store import Store, fingerprint_of, read_parquet, replacing, with_fingerprint
 
 MEMORY = "2GB"
 """What merging may take; beyond, it sorts on disk."""
@@ -66,8 +66,7 @@ class ProbeJournal:
         """
         parts = [_numbered(known, 0)]
         for number in self.numbers:
-            with self._path("media", number).open("rb") as file:
-                parts.append(pq.read_table(file).replace_schema_metadata(None))
+            parts.append(read_parquet(self._path("media", number)))
         rows = pa.concat_tables(parts)
         last = rows.group_by("clip_id").aggregate([(_NUMBER.name, "max")])
         place = pc.index_in(rows["clip_id"], value_set=last["clip_id"])
@@ -77,8 +76,7 @@ class ProbeJournal:
         """Drop the rows of ``media`` with this error class that were added; returns their number."""
         count = 0
         for number in self.numbers:
-            with self._path("media", number).open("rb") as file:
-                rows = pq.read_table(file)
+            rows = read_parquet(self._path("media", number))
             others = pc.fill_null(pc.not_equal(rows["error_class"], error_class), True)
             kept = rows.filter(others)
             if kept.num_rows < rows.num_rows:
@@ -93,7 +91,7 @@ class ProbeJournal:
         """
         present = self.store.path("frame_hashes", self.source)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(self.folder / "duckdb")}) as con:
+        with open_duckdb(memory_limit=MEMORY, temp_directory=str(self.folder / "duckdb")) as con:
             con.register("owner", rows.select(["clip_id", _NUMBER.name]))
             parts = [f"SELECT *, 0 AS {_NUMBER.name} FROM empty"]
             con.register("empty", _HASHES.empty_table())

@@ -15,6 +15,7 @@ from warehouse.curation import decisions, duplicates, labels
 from warehouse.curation.preference import preference
 from warehouse.schema import TEXT
 from warehouse.shards import packing
+from warehouse.shards.changing import changing_shards
 from warehouse.shards.rendition import ORIGINAL
 from warehouse.sources import read_source
 from warehouse.step_result import StepResult
@@ -132,6 +133,11 @@ def plan_source(store: Store, config: Config, source: Source) -> StepResult:
     Raises:
         UnstorableError: the rendition is ``original``, and a clip is no file of its own.
     """
+    with changing_shards(store, "plans shards"):
+        return _plan(store, config, source)
+
+
+def _plan(store: Store, config: Config, source: Source) -> StepResult:
     decided = store.read("decisions", columns=["clip_id", "keep"])
     # Taken down since the decisions were taken, a clip whose bytes are gone would be written anew.
     gone = pc.is_in(decided["clip_id"], value_set=pa.array(sorted(taken_down(store)), pa.string()))

@@ -8,7 +8,9 @@ fingerprint of its present inputs has nothing to do.
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ import pyarrow.parquet as pq
 from warehouse.schema import BY_NAME
 
 FINGERPRINT = b"reelhouse.fingerprint"
+
+_log = logging.getLogger(__name__)
 
 
 def fingerprint(*inputs: Any) -> str:
@@ -50,11 +54,25 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def in_turn(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock file; the operating system frees it if the holder is killed."""
+def in_turn(lock: Path, doing: str = "") -> Iterator[None]:
+    """Wait until no other process holds this lock file; the operating system frees it if the holder is killed.
+
+    Args:
+        doing: what takes so long that others should be told whom they wait for ("writes shards"): their log says it.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            if holder := file.read():
+                _log.warning("%s: waiting for %s", lock, holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        if doing:
+            file.write(f"process {os.getpid()} on {platform.node()}, which {doing}")
+            file.flush()
         yield
 
 
@@ -67,6 +85,14 @@ def fingerprint_of(schema: pa.Schema) -> str | None:
     """The fingerprint in the metadata of a file's schema."""
     found = (schema.metadata or {}).get(FINGERPRINT)
     return None if found is None else found.decode()
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, or these of its columns in this order, without the metadata of its schema."""
+    # Not by its path: pyarrow would take `source=x` in it for a partition column. And not a file object of Python's: a
+    # process that ends soon after may abort, when Arrow's threads let go of the object (apache/arrow#34314).
+    with pa.OSFile(str(path)) as file:
+        return pq.read_table(file, columns=columns and list(columns)).replace_schema_metadata(None)
 
 
 class Store:
@@ -148,9 +174,7 @@ class Store:
             if tables:
                 return pa.concat_tables(tables)
         elif (path := self.path(table, part)).exists():
-            # A file object rather than a path: pyarrow would read `source=x` in a path as a partition column.
-            with path.open("rb") as file:
-                return pq.read_table(file, columns=columns and list(columns)).replace_schema_metadata(None)
+            return read_parquet(path, columns)
         return schema.empty_table().select(columns if columns is not None else schema.names)
 
     def count(self, table: str, part: str | None = None) -> int:

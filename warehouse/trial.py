@@ -12,7 +12,8 @@ from warehouse.engine import Failure, map_unordered
 from warehouse.error_classes import MediaError
 from warehouse.media_bytes import open_bytes
 from warehouse.media_file import MediaFile
-from warehouse.shards.encoding import RenditionError, encode
+from warehouse.shards.encoding import encode
+from warehouse.shards.errors import RenditionError
 from warehouse.shards.rendition import ORIGINAL
 
 SECONDS_A_CLIP = 60.0

@@ -31,7 +31,7 @@ COPIES = ("byte_copy", "re_encode", "resize", "trim", "letterbox", "mirror")
 LEAKS = ("val_byte_copy_in_train", "val_re_encode_in_train")
 REJECTS = ("malformed_row", "bad_time", "duplicate_row")
 REDONE = {
-    "catalog.lock", "warehouse.duckdb", "report.html", "leaks.html",
+    "catalog.lock", "shards.lock", "warehouse.duckdb", "report.html", "leaks.html",
     *(f"tables/{name}.parquet" for name in ("sources", "native_classes", "classes", "labels")),
 }  # fmt: skip
 """What a second run writes again, because it is cheap (and the pointers to the present snapshots)."""

@@ -16,8 +16,9 @@ from small_shards import COLLECTION, House, digests, of_two_shards, two_of_one_s
 from loaders.train_loader import ClipLoader, LoaderConfig
 from warehouse import steps
 from warehouse.catalog.snapshots import Sample, open_snapshot, take_snapshot
+from warehouse.shards.errors import ShardError
 from warehouse.shards.executing import execute_plans
-from warehouse.shards.reader import ShardError, read_sample
+from warehouse.shards.reader import read_sample
 from warehouse.takedown.compact import compact
 from warehouse.takedown.proof import prove
 from warehouse.takedown.takedowns import take_down, taken_down

@@ -13,7 +13,8 @@ from shard_plans import member
 
 from warehouse.curation.probe import ProbeResult, probe_and_hash
 from warehouse.media_file import MediaFile
-from warehouse.shards.encoding import RenditionError, encode
+from warehouse.shards.encoding import encode
+from warehouse.shards.errors import RenditionError
 from warehouse.shards.shard_plan import ShardPlan
 from warehouse.shards.writer import write_shards
 

@@ -21,7 +21,8 @@ from warehouse.media_file import MediaFile
 from warehouse.probing import probe_sources
 from warehouse.shards import encoding, writer
 from warehouse.shards.conformance import Conformity, examine
-from warehouse.shards.encoding import RenditionError, encode
+from warehouse.shards.encoding import encode
+from warehouse.shards.errors import RenditionError
 from warehouse.shards.executing import execute_plans
 from warehouse.shards.h264 import is_disposable, nal_length_bytes
 from warehouse.shards.reader import read_sample

@@ -22,9 +22,9 @@ from warehouse.catalog.snapshots import Sample
 from warehouse.config import Config, load
 from warehouse.probing import probe_sources
 from warehouse.shards import packing
-from warehouse.shards.encoding import RenditionError
+from warehouse.shards.errors import RenditionError, ShardError
 from warehouse.shards.executing import execute_plans
-from warehouse.shards.reader import ShardError, read_sample
+from warehouse.shards.reader import read_sample
 from warehouse.shards.shard_plan import ShardPlan
 from warehouse.shards.sidecar import StoredClip, read_sidecar, sidecar_path
 from warehouse.shards.tables import tabulate

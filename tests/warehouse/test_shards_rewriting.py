@@ -9,7 +9,7 @@ from rendered_clips import drifting, write
 from shard_plans import plan
 
 from warehouse.shards import tar_file
-from warehouse.shards.reader import ShardError
+from warehouse.shards.errors import ShardError
 from warehouse.shards.rewriting import rewrite_without
 from warehouse.shards.shard_plan import ShardPlan
 from warehouse.shards.sidecar import Sidecar, read_sidecar, sidecar_path

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from curated_houses import quiet
+from PIL import Image
 from rendered_clips import drifting
-from small_shards import House, two_of_one_shard
+from small_shards import COLLECTION, House, two_of_one_shard
 
 from warehouse.catalog.build import connect
+from warehouse.catalog.contact_sheet import KEYWORD, draw_sheet
 from warehouse.catalog.snapshots import Sample
 from warehouse.schema import BY_NAME
 from warehouse.shards.executing import execute_plans
@@ -116,6 +118,28 @@ def test_compact_fails_and_names_what_is_left(house_of_mine: House, capsys: pyte
     # Long after, the prints still find what somebody has put back.
     (store.root / "back.bin").write_bytes(planted[0][1])
     assert house.run("compact") == 1 and "back.bin" in capsys.readouterr().err
+
+
+def test_compact_names_a_contact_sheet_that_shows_the_clip(
+    house_of_mine: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house, folder = house_of_mine, house_of_mine.store.root / "sheets"
+    sheets = {folder / f"{seed}.png": seed for seed in range(3)}
+    shown = {
+        path: {sample.clip_id for sample in draw_sheet(house.store, house.snapshots[COLLECTION], 5, seed, path)}
+        for path, seed in sheets.items()
+    }
+    for path, clips in shown.items():
+        Image.open(path).verify()  # closes the file
+        with Image.open(path) as picture:
+            assert set(picture.text[KEYWORD].split()) == clips  # type: ignore[attr-defined]
+    clip = min(set.union(*shown.values()) - set.intersection(*shown.values()))
+    assert house.run("takedown", clip, "--reason", "asked") == 0 and house.run("compact") == 1
+    named = capsys.readouterr().err
+    assert {path for path in shown if f"{path}: names clip {clip}" in named} == {p for p in shown if clip in shown[p]}
+    for path in shown:
+        path.unlink()
+    assert house.run("compact") == 0
 
 
 def test_bytes_that_a_copy_shares_are_left_until_it_is_taken_down_too(

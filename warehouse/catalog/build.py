@@ -7,7 +7,8 @@ from typing import Any
 
 import duckdb
 
-from warehouse.catalog.parquet_files import quoted, relation, silent
+from warehouse.catalog.parquet_files import quoted, relation
+from warehouse.connections import open_duckdb
 from warehouse.schema import TABLES, Table
 from warehouse.store import Store, in_turn
 
@@ -29,7 +30,7 @@ def build_catalog(store: Store) -> dict[str, int]:
     with in_turn(store.root / "catalog.lock"):
         for leftover in store.root.glob(f"{store.catalog.name}.*.tmp*"):  # of builders that were killed
             leftover.unlink()
-        with silent(duckdb.connect(str(temporary))) as connection:
+        with open_duckdb(temporary) as connection:
             # In one transaction: each of a few hundred statements on its own would wait for the disk.
             _run(connection, "BEGIN")
             counts = {table.name: _load(connection, store, table) for table in TABLES if table.name not in ABSENT}
@@ -53,7 +54,7 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
     if not store.catalog.exists():
         raise CatalogError(f"{store.catalog}: no catalog yet. Materialise `catalog`, or run the job `full_run`.")
     try:
-        return silent(duckdb.connect(str(store.catalog), read_only=True))
+        return open_duckdb(store.catalog, read_only=True)
     except duckdb.IOException as error:
         raise CatalogError(
             f"{store.catalog}: DuckDB {duckdb.__version__} cannot open it. It is built from the Parquet files: "

@@ -1,6 +1,8 @@
 """A contact sheet: frames of clips of a snapshot, drawn by a seed, each with what it is below."""
 
 import random
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from warehouse.catalog.samples import Sample
 from warehouse.catalog.snapshots import open_snapshot, snapshot_splits
 from warehouse.error_classes import MediaError
 from warehouse.media_file import MediaFile
-from warehouse.shards.reader import ShardError, member_name
+from warehouse.shards.errors import ShardError
+from warehouse.shards.reader import member_name
 from warehouse.store import Store, replace_file
 from warehouse.video import open_video, packet_digest, quarter_turns
 
@@ -25,12 +28,18 @@ MARGIN, LINE, TEXT = 8, 15, 12
 """Pixels between tiles, from line to line of the words, and of the font."""
 BACKGROUND, INK, FAINT = (250, 250, 250), (30, 30, 30), (110, 110, 110)
 _FONT = "sans"
+KEYWORD = "Reelhouse clips"
+"""Of the PNG text chunk that has the ids of the clips shown, one after the other with spaces between."""
+_HEADER_BYTES = 8 + 25
+"""Of a PNG: the signature and the chunk IHDR, which comes first."""
 
 
 def draw_sheet(store: Store, snapshot_id: str, count: int, seed: int, path: Path) -> list[Sample]:
     """Write a PNG with frames of ``count`` clips of a snapshot, drawn by ``seed``; returns the clips shown, in order.
 
     Under each clip stand its source and split, class and id; a clip that cannot be decoded shows why instead of frames.
+    The ids are in the file as text too (a tEXt chunk under :data:`KEYWORD`): so ``reelhouse compact`` finds a sheet
+    under the data root that shows a clip taken down.
 
     Raises:
         SnapshotError: the snapshot cannot be opened, or ``count`` is less than 1.
@@ -48,8 +57,15 @@ def draw_sheet(store: Store, snapshot_id: str, count: int, seed: int, path: Path
     tiles += [blank] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     encoded = cv2.imencode(".png", np.vstack(rows))[1]
-    replace_file(path, encoded.tobytes())
+    replace_file(path, with_text(encoded.tobytes(), " ".join(sample.clip_id for sample in shown)))
     return shown
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    """The PNG with one chunk of ASCII text more (PNG specification, 11.3.4.3), after its header."""
+    chunk = b"tEXt" + f"{KEYWORD}\0{text}".encode("ascii")
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:_HEADER_BYTES] + framed + png[_HEADER_BYTES:]
 
 
 def _class_names(store: Store, snapshot_id: str) -> dict[int | None, str]:

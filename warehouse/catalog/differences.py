@@ -1,9 +1,8 @@
 """What is different between two snapshots: clips that came, that went, and that are otherwise than they were."""
 
-import duckdb
-
 from warehouse.catalog.membership import SnapshotError
-from warehouse.catalog.parquet_files import quoted, silent
+from warehouse.catalog.parquet_files import quoted
+from warehouse.connections import open_duckdb
 from warehouse.store import Store
 
 EXAMPLES = 3
@@ -34,7 +33,7 @@ def diff(store: Store, before: str, after: str) -> list[tuple[str, str, str, int
     name), or ``split``, ``weight``, ``source`` or ``stored`` (rendition or stride) where one is another; a clip may
     have several. Source and split are those of ``after``, of a removed clip those of ``before``.
     """
-    with silent(duckdb.connect()) as connection:
+    with open_duckdb() as connection:
         old, new = (
             f"read_parquet({quoted(str(store.path('snapshot_clips', snapshot)))}, hive_partitioning = false)"
             for snapshot in (before, after)

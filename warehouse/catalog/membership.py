@@ -7,8 +7,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from warehouse.catalog.parquet_files import relation, silent
+from warehouse.catalog.parquet_files import relation
 from warehouse.config import Collection, Config
+from warehouse.connections import open_duckdb
 from warehouse.shards.rendition import stored_stride
 from warehouse.store import Store
 
@@ -35,7 +36,7 @@ def decided(store: Store, config: Config, collection: Collection) -> Membership:
     Raises:
         SnapshotError: it keeps none, or a clip that it keeps is in no shard.
     """
-    with silent(duckdb.connect()) as connection:
+    with open_duckdb() as connection:
         names = ("decisions", "labels", "samples", "classes", "takedowns")
         tables = {name: relation(connection, store, name) for name in names}
         connection.execute(

@@ -1,15 +1,9 @@
-"""What is the same wherever DuckDB is asked here: connections that draw nothing, and Parquet files to select from."""
+"""SQL text for what a query selects from: the Parquet files of a table, and string literals."""
 
 import duckdb
 
 from warehouse.schema import BY_NAME
 from warehouse.store import Store
-
-
-def silent(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """The connection, which after two seconds no longer draws a progress bar into what a command prints."""
-    connection.execute("SET enable_progress_bar = false")
-    return connection
 
 
 def relation(connection: duckdb.DuckDBPyConnection, store: Store, name: str) -> str:

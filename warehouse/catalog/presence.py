@@ -3,10 +3,8 @@
 import re
 from typing import Any
 
-import duckdb
-
 from warehouse.catalog.build import VIEWS
-from warehouse.catalog.parquet_files import silent
+from warehouse.connections import open_duckdb
 from warehouse.store import Store
 
 
@@ -17,7 +15,7 @@ def presence(store: Store, source: str) -> list[dict[str, Any]]:
     """
     statement = re.search(r"CREATE VIEW presence AS\n(.*?);", VIEWS.read_text(), re.DOTALL)
     assert statement is not None
-    with silent(duckdb.connect()) as connection:
+    with open_duckdb() as connection:
         for table in ("memberships", "files", "rejects"):
             connection.register(table, store.read(table, source))
         asked = connection.execute(statement[1])

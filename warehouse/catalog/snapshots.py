@@ -8,15 +8,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse.catalog.membership import SnapshotError, decided
-from warehouse.catalog.parquet_files import quoted, relation, silent
+from warehouse.catalog.parquet_files import quoted, relation
 from warehouse.catalog.samples import Places, Sample, Tombstone
 from warehouse.catalog.selection import selected
 from warehouse.config import Collection, Config
+from warehouse.connections import open_duckdb
 from warehouse.store import Store, replace_file
 from warehouse.takedown.takedowns import taken_down
 
@@ -134,7 +134,7 @@ def _open(store: Store, snapshot_id: str, split: str) -> pa.Table:
     if not store.path("snapshots", snapshot_id).exists():
         known = ", ".join(store.parts("snapshots")) or "none"
         raise SnapshotError(f"no snapshot {snapshot_id!r} under {store.root}. There are: {known}")
-    with silent(duckdb.connect()) as connection:
+    with open_duckdb() as connection:
         connection.register("gone", pa.table({"clip_id": pa.array(sorted(taken_down(store)), pa.string())}))
         chosen = quoted(str(store.path("snapshot_clips", snapshot_id)))
         samples, shards = (relation(connection, store, name) for name in ("samples", "shards"))

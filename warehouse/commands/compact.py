@@ -18,8 +18,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         description="Write the shards that hold clips taken down anew without them (the bytes of the others are "
         "copied; all other shards stay untouched), remove pages and pictures that show them, and then search every "
         "file under the data root for what is left. Ends with exit code 1 if anything is. It may be killed and run "
-        "again, and run at any time to prove it anew; not while a job writes shards. Frame hashes and what was probed "
-        "are facts, not content, and stay, as do the videos in the sources' own folders.",
+        "again, and run at any time to prove it anew; while a job writes shards, it waits. Frame hashes and what was "
+        "probed are facts, not content, and stay, as do the videos in the sources' own folders.",
     )
     parser.set_defaults(run=run)
 

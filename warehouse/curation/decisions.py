@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from warehouse.config import Collection, Config
+from warehouse.connections import open_duckdb
 from warehouse.curation.preference import PROTECTED_SPLITS, register_ranks
 from warehouse.schema import BY_NAME
 
@@ -59,7 +60,7 @@ def decide(
             them; of validation and test splits they stay protected.
     """
     schema = BY_NAME["decisions"].schema
-    with duckdb.connect() as con:
+    with open_duckdb() as con:
         for name, table in (("clips", clips), ("memberships", memberships), ("media", media), ("edges", edges)):
             con.register(name, table)
         con.register("gone", pa.table({"clip_id": pa.array(sorted(taken_down), pa.string())}))

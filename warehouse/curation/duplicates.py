@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from warehouse.connections import open_duckdb
 from warehouse.curation import perceptual, preference
 from warehouse.curation.candidates import FLIPPED, unpack
 from warehouse.curation.clusters import clusters
@@ -65,7 +66,7 @@ def find_duplicates(
     """
     preferred = preference.preference(memberships, media, priority)
     memory.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(memory / "duckdb")}) as con:
+    with open_duckdb(memory_limit=MEMORY, temp_directory=str(memory / "duckdb")) as con:
         con.register("clips", clips.select(CLIP_COLUMNS))
         con.register("media", media.select(MEDIA_COLUMNS))
         register_sources(con, priority)

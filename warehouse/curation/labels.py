@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from warehouse.config import Config, Taxonomy
+from warehouse.connections import open_duckdb
 from warehouse.curation import kinetics710
 from warehouse.schema import BY_NAME
 
@@ -85,7 +86,7 @@ def label_tables(config: Config, memberships: pa.Table) -> dict[str, pa.Table]:
             version not the number that it has).
     """
     tables: dict[str, list[pa.Table]] = {name: [] for name in ("labels", "classes", "native_classes")}
-    with duckdb.connect() as con:
+    with open_duckdb() as con:
         con.register("memberships", memberships)
         for taxonomy in config.taxonomies:
             for name, table in _of_taxonomy(con, config, taxonomy).items():

@@ -6,6 +6,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from warehouse.connections import open_duckdb
+
 PROTECTED_SPLITS = ("test", "val")
 """What an evaluation uses, and training must not repeat."""
 
@@ -36,7 +38,7 @@ def preference(memberships: pa.Table, media: pa.Table, priority: Mapping[str, in
             ``MEDIA_COLUMNS``.
         priority: source name → position in sources.toml.
     """
-    with duckdb.connect() as con:
+    with open_duckdb() as con:
         con.register("memberships", memberships.select(MEMBERSHIP_COLUMNS))
         con.register("media", media.select(MEDIA_COLUMNS))
         register_sources(con, priority)

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from warehouse.error_classes import MediaError
 from warehouse.media_file import MediaFile
+from warehouse.shards.errors import RenditionError
 from warehouse.shards.rendition import CONTRACTS, Contract, fit_sides
 from warehouse.video import open_video, packet_digest, quarter_turns
 
@@ -21,10 +22,6 @@ FRAME_RATE = 25.0
 SUFFIX = ".mp4"
 _ENCODERS = {"h264": "libx264", "mjpeg": "mjpeg"}
 _SMPTE170M = 6  # AVColorSpace of BT.601
-
-
-class RenditionError(RuntimeError):
-    """A clip cannot be brought into a rendition: it cannot be read now, or what came out is not as promised."""
 
 
 @dataclass(frozen=True)

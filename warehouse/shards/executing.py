@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from warehouse.config import Config, Source
 from warehouse.engine import Failure, map_unordered
+from warehouse.shards.changing import changing_shards
 from warehouse.shards.shard_plan import ShardPlan, SourceShards
 from warehouse.shards.sidecar import Sidecar
 from warehouse.shards.tables import tabulate
@@ -19,10 +20,19 @@ def execute_plans(
 ) -> dict[str, StepResult]:
     """Write the shards that ``packing`` plans for these sources and their tables. Finished shards stay as they are.
 
+    While another job plans or writes shards, or somebody compacts them, it waits (and logs for whom).
+
     Raises:
         RuntimeError: a shard's worker died or hung; names it. No shard that was finished is lost.
         RenditionError, ShardError: see :func:`warehouse.shards.writer.write_shards`.
     """
+    with changing_shards(store, "writes shards"):
+        return _execute(store, config, sources, report)
+
+
+def _execute(
+    store: Store, config: Config, sources: Sequence[Source], report: Callable[[Progress], None]
+) -> dict[str, StepResult]:
     states = {source.name: _SourceState(SourceShards(store, source)) for source in sources}
     todo = [(name, number) for name, state in states.items() for number in state.todo]
     # The largest first, so that the last worker is not left with a large one alone.

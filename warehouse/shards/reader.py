@@ -5,6 +5,8 @@ import tarfile
 from pathlib import Path
 from typing import Protocol
 
+from warehouse.shards.errors import ShardError
+
 
 class Stored(Protocol):
     """A clip and the byte range of a shard that holds it: a ``Sample`` of a snapshot, or a ``StoredClip``."""
@@ -19,10 +21,6 @@ class Stored(Protocol):
     def size(self) -> int: ...
     @property
     def sha256(self) -> str: ...
-
-
-class ShardError(RuntimeError):
-    """The bytes in a shard are not those that the catalog promises."""
 
 
 def read_sample(sample: Stored) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from warehouse.media_bytes import FileRange
-from warehouse.shards.reader import ShardError
+from warehouse.shards.errors import ShardError
 from warehouse.shards.sidecar import Sidecar, read_sidecar, sidecar_path
 from warehouse.shards.tar_file import clear_leftovers, writing
 
@@ -25,10 +25,10 @@ def rewrite_without(tar: Path, clip_ids: Collection[str]) -> Sidecar:
     does not hold (any more) change nothing: called again, it returns what stands, without writing.
 
     A shard that is left without a member loses its tar; its sidecar stays, with no ``members``, ``bytes`` 0 and an
-    empty ``sha256``. The tables are the caller's: offsets of the clips behind those taken out have changed, so their
-    rows leave ``packing`` first, then comes this, then :func:`warehouse.shards.tables.tabulate`, which writes a
-    source's ``shards`` and ``samples`` from ``packing`` and the sidecars. Until then readers of clips that have moved
-    get a :class:`ShardError`, never other bytes.
+    empty ``sha256``. The tables are the caller's: the clips leave ``packing`` first, then comes this, then
+    :func:`warehouse.shards.tables.tabulate`, which writes a source's ``shards`` and ``samples`` from ``packing`` and
+    the sidecars. The clips behind those taken out have moved: whoever has their old places, from before or from a
+    snapshot that is open, finds them by their names (:func:`warehouse.shards.reader.read_sample`).
 
     Args:
         tar: the shard, ``SHARD.tar``, with ``SHARD.json`` beside it.

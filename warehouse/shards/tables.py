@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from warehouse.schema import BY_NAME
-from warehouse.shards.reader import ShardError
+from warehouse.shards.errors import ShardError
 from warehouse.shards.sidecar import Sidecar, read_sidecar
 from warehouse.store import Store, fingerprint
 

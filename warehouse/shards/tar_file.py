@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from warehouse.shards.reader import ShardError
+from warehouse.shards.errors import ShardError
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _PIECE_BYTES = 2**20

@@ -12,8 +12,8 @@ from pathlib import Path
 from warehouse.error_classes import MediaError
 from warehouse.media_bytes import open_bytes, sha256
 from warehouse.shards.conformance import Conformity, examine
-from warehouse.shards.encoding import FRAME_RATE, SUFFIX, RenditionError, encode
-from warehouse.shards.reader import ShardError
+from warehouse.shards.encoding import FRAME_RATE, SUFFIX, encode
+from warehouse.shards.errors import RenditionError, ShardError
 from warehouse.shards.rendition import CONTRACTS, ORIGINAL, VERSION, Contract
 from warehouse.shards.rewriting import rewrite_without
 from warehouse.shards.shard_plan import Member, ShardPlan

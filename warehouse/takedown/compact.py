@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from warehouse.catalog.build import build_catalog
+from warehouse.shards.changing import changing_shards
 from warehouse.shards.rewriting import rewrite_without
 from warehouse.shards.sidecar import read_sidecar, sidecar_path
 from warehouse.shards.tables import tabulate
-from warehouse.store import Store, fingerprint_of, in_turn
+from warehouse.store import Store, fingerprint_of
 from warehouse.takedown.stretches import prints_of
 from warehouse.takedown.takedowns import taken_down
 
@@ -38,12 +39,12 @@ class Compacted:
 def compact(store: Store) -> Compacted:
     """Write the shards that hold clips taken down anew without them; all other shards stay untouched.
 
-    Two who do this at once take turns. Not to be run while a job writes shards.
+    While a job plans or writes shards, or another compacts them, it waits (and logs for whom); so do they.
 
     Raises:
         ShardError: a shard is damaged, or one of the same source is planned and not written; names it.
     """
-    with in_turn(store.root / "compact.lock"):
+    with changing_shards(store, "compacts shards"):
         return _compact(store, taken_down(store))
 
 

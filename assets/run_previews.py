@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
@@ -35,7 +36,9 @@ def of_training(store: Store, run_id: str, settings: Settings, classes: int | No
     shown = {
         "steps": progress[-1]["step"],
         "last loss": progress[-1]["loss"],
-        "clips/s": sorted(row["clips_per_s"] for row in progress)[len(progress) // 2],
+        "clips/s": median(row["clips_per_s"] for row in progress),
+        "share of time waiting for data": median(row["data_wait_share"] for row in progress),
+        "clips passed over": sum(row.get("failed", 0) for row in progress),  # runs of long ago did not count them
         "loss": markdown.chart(standing_alone(loss_chart(progress, reference, name))),
     }
     sheets = sorted((folder / "pictures").glob("step-*.png"))

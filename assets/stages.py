@@ -34,7 +34,6 @@ class SupervisedSettings:
     drop_path: float = 0.1
     head_dropout: float = 0.0
     label_smoothing: float = 0.1
-    mixup: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,5 +110,6 @@ def _settings(stage: str, fields: dict[str, Any]) -> Settings:
         return EvaluationSettings(**{**fields, "loader": EvaluationConfig(**fields["loader"])})
     optim = OptimConfig(**{**fields["fit"]["optim"], "betas": tuple(fields["fit"]["optim"]["betas"])})
     fit = FitConfig(**{**fields["fit"], "optim": optim})
-    parts = {**fields, "loader": LoaderConfig(**fields["loader"]), "fit": fit}
+    loader = {**fields["loader"], "unflipped": tuple(fields["loader"]["unflipped"])}
+    parts = {**fields, "loader": LoaderConfig(**loader), "fit": fit}
     return PretrainSettings(**parts) if stage == "pretrained" else SupervisedSettings(**parts)

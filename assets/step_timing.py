@@ -21,7 +21,7 @@ PATIENCE_S = 6.0
 """A trial of whole batches that would take longer is made with fewer rows and scaled."""
 STEPS = 2
 CHECKPOINT_BYTES = 16
-"""A weight in a checkpoint: float32 for the weight, twice for Adam, and once more in ``weights.pt``."""
+"""A weight in a checkpoint: float32 for the weight, twice for Adam, and once more in ``weights.safetensors``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class StageCost:
 class _Batch:
     frames: Tensor
     class_ids: Tensor
+    share: float = 1.0
 
 
 def stage_cost(settings: Settings, size: Size, classes: int, device: torch.device) -> StageCost:
@@ -91,11 +92,7 @@ def _step(settings: Settings, size: Size, classes: int, device: torch.device) ->
 
         return score
     optimizer = build_optimizer(model, size.depth, settings.fit.optim)
-    objective: Pretraining | Classification
-    if isinstance(model, Pretrainer):
-        objective = Pretraining(model)
-    else:
-        objective = Classification(model, mixup=settings.mixup if isinstance(settings, SupervisedSettings) else 0.0)
+    objective = Pretraining(model) if isinstance(model, Pretrainer) else Classification(model)
 
     def train(batch: _Batch) -> None:
         objective.loss(batch, Draw(0, 0, 0, 1), device).backward()

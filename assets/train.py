@@ -10,9 +10,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
@@ -22,20 +23,24 @@ from torch.utils.tensorboard import SummaryWriter
 from assets.ending import hold, reasons_to_stop
 from assets.pictures import name_shown, write_png
 from assets.stages import EvaluationSettings, PretrainSettings, RunSpec, SupervisedSettings, read_spec
-from loaders.evaluation_loader import EvaluationLoader
+from loaders.dali_choice import evaluation_loader, training_loader
+from loaders.evaluation_loader import EvaluationClipError, EvaluationLoader
+from loaders.mixing import mixed
 from loaders.order import Cursor
+from loaders.to_device import DeviceBatches
 from loaders.train_loader import ClipLoader
-from loaders.views import EvaluationConfig
+from loaders.views import EvaluationConfig, LoaderConfig
 from model import checkpoint as checkpoints
 from model.classifier import Classifier, ClassifierConfig
 from model.evaluation import evaluate
 from model.objectives import Classification, Pretraining
 from model.pictures import reconstruction_sheet
 from model.pretrainer import Pretrainer, PretrainerConfig
-from model.sizes import SIZES, Size
+from model.sizes import SIZES
 from model.training import Outcome, Progress, fit
 from model.transfer import load_classifier, load_pretrainer, transfer
-from warehouse.catalog.snapshots import Sample, Tombstone, open_places, open_snapshot
+from model.weights import read_config
+from warehouse.catalog.snapshots import Sample, Tombstone, open_places
 from warehouse.store import Store, replace_file
 
 LOG_SECONDS = 5.0
@@ -99,19 +104,24 @@ def _fit(
         f"{spec.stage}: {len(samples)} training clips of snapshot {spec.snapshot_id}, {settings.fit.steps} steps on "
         f"{ranks} × {device.type}" + (f", going on after step {resume.step}" if resume else "")
     )
+    say(f"order: {order_words(settings.loader)}")
     objective = (
         _pretraining(settings)
         if isinstance(settings, PretrainSettings)
         else _classification(spec, settings, store, say)
     )
     start = Cursor(**resume.cursor(rank, ranks)) if resume else Cursor()
-    with ClipLoader(places, settings.loader, rank, ranks, start) as batches:
+    batches, how = training_loader(places, settings.loader, rank, ranks, start, device)
+    say(how)
+    with batches, DeviceBatches(batches, device) if isinstance(batches, ClipLoader) else nullcontext(batches) as ready:
+        if isinstance(ready, DeviceBatches):  # DALI's are on the device
+            say(ready.how)
         reporter = None
         if rank == 0:
             reporter = Reporter(folder, settings, samples, resume.step if resume else 0, say)
         outcome = fit(
             objective,
-            batches,
+            mixed(ready, settings.loader, rank, device),
             settings.fit,
             folder / "checkpoints",
             device,
@@ -119,21 +129,30 @@ def _fit(
             reporter.report if reporter else lambda progress: None,
             stop,
         )
-        for failure in batches.failures:
-            say(f"clip {failure.clip_id} could not be used and was passed over: {failure.error}")
     if reporter:
         reporter.close()
     return outcome
+
+
+def order_words(loader: LoaderConfig) -> str:
+    """How a loader draws, for the log."""
+    total = sum((loader.source_shares or {}).values())
+    shares = [f"{source} {share / total:.1%}" for source, share in (loader.source_shares or {}).items()]
+    drawn = f"draws by source: {', '.join(shares)}" if shares else "draws by the weights of the snapshot's clips"
+    runs = "a global shuffle" if loader.run_clips == 1 else f"runs of {loader.run_clips} clips of one shard, shuffled"
+    return f"{drawn}; {runs}"
 
 
 def open_split(
     spec: RunSpec, store: Store, split: str, say: Say
 ) -> tuple[Sequence[Sample | Tombstone], Sequence[Sample]]:
     """The places of the snapshot's split, and the samples among them; says which clips have been taken down."""
-    places, samples = open_places(store, spec.snapshot_id, split), open_snapshot(store, spec.snapshot_id, split)
+    places = open_places(store, spec.snapshot_id, split)
+    samples = places.present()
     if len(samples) < len(places):
-        gone = [place.clip_id for place in places if isinstance(place, Tombstone)]
-        named = ", ".join([*gone[:GONE_SHOWN], *(["…"] if len(gone) > GONE_SHOWN else [])])
+        gone = places.columns().gone.nonzero()[0].tolist()
+        shown = [places[number].clip_id for number in gone[:GONE_SHOWN]]
+        named = ", ".join([*shown, *(["…"] if len(gone) > GONE_SHOWN else [])])
         say(f"{len(gone)} of {len(places)} {split} clips have been taken down since and are left out: {named}")
     return places, samples
 
@@ -151,7 +170,7 @@ def _classification(spec: RunSpec, settings: SupervisedSettings, store: Store, s
         raise ValueError(f"{spec.run_id}: a supervised stage starts from the checkpoint of another stage")
     parent = store.root / spec.parent
     config = ClassifierConfig(
-        size=Size(**checkpoints.read(parent).model_config["size"]),
+        size=read_config(parent)[1].size,
         frames=settings.loader.frames,
         image=settings.loader.size,
         class_names=tuple(store.rows("snapshots", spec.snapshot_id)[0]["classes"]),
@@ -160,7 +179,7 @@ def _classification(spec: RunSpec, settings: SupervisedSettings, store: Store, s
     )
     model = Classifier(config, torch.Generator().manual_seed(settings.fit.seed))
     say(f"weights: {transfer(model, parent)}")
-    return Classification(model, settings.label_smoothing, settings.mixup)
+    return Classification(model, settings.label_smoothing)
 
 
 def _evaluate(
@@ -172,7 +191,9 @@ def _evaluate(
     _, samples = open_split(spec, store, settings.split, say)
     say(f"evaluation: {len(samples)} {settings.split} clips, {settings.loader.views} views each")
     model = load_classifier(store.root / spec.parent)
-    with EvaluationLoader(samples, settings.loader) as batches:
+    batches, how = evaluation_loader(samples, settings.loader, device)
+    say(how)
+    with batches:
         scores = evaluate(model, batches, [sample.clip_id for sample in samples], device)
     return {
         "status": "finished",
@@ -203,12 +224,12 @@ class Reporter:
         say: Say,
     ) -> None:
         self.folder, self.settings, self.say = folder, settings, say
-        self.metrics = folder / "metrics.jsonl"
-        # Steps after the checkpoint were lost with the killed process and are taken again.
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resumed_step]
-        replace_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
-        self.file = self.metrics.open("a", buffering=1)  # line by line: a step that was saved is noted, killed or not
+        # Line by line: a step that was saved is noted, killed or not.
+        self.file, self.failures = (
+            _continued(folder / name, resumed_step) for name in ("metrics.jsonl", "failures.jsonl")
+        )
+        before = [json.loads(line) for line in (folder / "failures.jsonl").read_text().splitlines()]
+        self.failed, self.told = len(before), {row["clip_id"] for row in before}
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         # Spread over the snapshot, so that several sources show.
         self.shown = samples[:: max(1, len(samples) // PICTURE_CLIPS)][:PICTURE_CLIPS]
@@ -220,30 +241,47 @@ class Reporter:
 
     def report(self, progress: Progress) -> None:
         """Note a step."""
+        self._note_failed(progress)
         row = asdict(progress) | {"checkpoint": progress.checkpoint and progress.checkpoint.name}
+        row["failed"] = len(progress.failed)
         self.file.write(json.dumps(row) + "\n")
         for name in ("loss", "rate", "grad_norm", "clips_per_s", "data_wait_share"):
             self.board.add_scalar(name, row[name], progress.step)
+        self.board.add_scalar("failed_clips", self.failed, progress.step)
         now = time.monotonic()
         if now - self.said > LOG_SECONDS or progress.step == progress.steps:
             self.said = now
             left = (now - self.started) / (progress.step - self.first) * (progress.steps - progress.step)
             self.say(
                 f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  rate {progress.rate:.2e}  "
-                f"{progress.clips_per_s:.0f} clips/s  data_wait {progress.data_wait_share:.0%}  {left:.0f} s left"
+                f"{progress.clips_per_s:.0f} clips/s  data_wait {progress.data_wait_share:.0%}  "
+                f"{f'{self.failed} clips failed  ' if self.failed else ''}{left:.0f} s left"
             )
         if progress.checkpoint is not None:
             self.say(f"saved {progress.checkpoint.name}")
             if isinstance(self.settings, PretrainSettings):
                 self._draw(progress)
 
+    def _note_failed(self, progress: Progress) -> None:
+        """Clips that could not be used: each time in ``failures.jsonl``, and once in the log."""
+        for failure in progress.failed:
+            self.failures.write(json.dumps({"step": progress.step, **failure}) + "\n")
+            if failure["clip_id"] not in self.told:
+                self.told.add(failure["clip_id"])
+                self.say(f"clip {failure['clip_id']} was passed over ({failure['error_class']}): {failure['error']}")
+        self.failed += len(progress.failed)
+
     def _draw(self, progress: Progress) -> None:
         """Picture of the same clips and masks at each checkpoint."""
         assert progress.checkpoint is not None
         loader = self.settings.loader
         view = EvaluationConfig(clips_per_batch=PICTURE_CLIPS, frames=loader.frames, size=loader.size)
-        with EvaluationLoader(self.shown, view) as batches:
-            frames = next(iter(batches)).frames
+        try:
+            with EvaluationLoader(self.shown, view) as batches:
+                frames = next(iter(batches)).frames
+        except EvaluationClipError as error:  # training goes on without such a clip, and so without the picture
+            self.say(f"no picture of {progress.checkpoint.name}: {error}")
+            return
         sheet = reconstruction_sheet(load_pretrainer(progress.checkpoint), frames, torch.Generator().manual_seed(0))
         self.board.add_image("original, masked, reconstruction", sheet, progress.step, dataformats="HWC")
         write_png(self.folder / "pictures" / f"step-{progress.step:06d}.png", sheet)
@@ -251,7 +289,19 @@ class Reporter:
     def close(self) -> None:
         """Write out what is buffered."""
         self.file.close()
+        self.failures.close()
         self.board.close()
+
+
+def _continued(path: Path, resumed_step: int) -> TextIO:
+    """A file of a line of JSON for each step or event, for appending.
+
+    Steps after the checkpoint were lost with the killed process and are taken again.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= resumed_step]
+    replace_file(path, "".join(f"{line}\n" for line in kept).encode())
+    return path.open("a", buffering=1)
 
 
 def _sayer(pipes: PipesContext) -> Say:

@@ -1,37 +1,40 @@
-"""Training batches on an NVIDIA GPU: workers trim packets, DALI decodes, crops and resizes them on the device.
+"""Batches on an NVIDIA GPU: workers trim packets, DALI decodes, crops and resizes them on the device.
 
-Same order, same views, same failures as ``ClipLoader``; pixels agree within the tolerance that the tests state (other
-decoder and scaler). DALI's video decoder does not seek, so it is handed only the packets that a clip's views need.
+Same order, same views, same failures as ``ClipLoader`` and ``EvaluationLoader``; pixels agree within the tolerances
+that the tests state (another decoder and scaler). DALI's video decoder does not seek, so it is handed only the packets
+that a clip's views need. The next batch is made while the model computes.
+
+On a CPU the same runs with DALI's decoder for VP8, VP9 and MJPEG (the rendition ``mjpeg-strided``).
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import Self
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from loaders.augment import SHRINKS
 from loaders.batch import Batch
+from loaders.dali_batches import DecodedBatch, decoded_batches
+from loaders.dali_decoder import DaliDecoder
+from loaders.evaluation_loader import EvaluationClipError
 from loaders.failures import FailedClip
-from loaders.jobs import PackedViews, TrainingPackets
-from loaders.order import Cursor
+from loaders.jobs import EvaluationPackets, TrainingPackets
+from loaders.order import Cursor, Draw
+from loaders.pool import ClipPool, Result
+from loaders.prefetch import Prefetched
 from loaders.stream import ClipStream
 from loaders.train_loader import class_ids
-from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample, Tombstone
-
-if TYPE_CHECKING:
-    from nvidia.dali import Pipeline
-
-DECODER_THREADS = 4
+from loaders.views import EvaluationConfig, LoaderConfig
+from warehouse.catalog.sample import Sample, Tombstone
 
 
 class DaliClipLoader:
-    """Like ``ClipLoader``, with frames on the GPU ``device_id``.
+    """Like ``ClipLoader``, with frames on ``device``.
 
     Raises:
-        RuntimeError: there is no GPU, or no DALI for this platform.
+        RuntimeError: there is no such GPU, or no DALI for this platform.
     """
 
     def __init__(
@@ -41,44 +44,43 @@ class DaliClipLoader:
         rank: int = 0,
         world: int = 1,
         start: Cursor | None = None,
-        device_id: int = 0,
+        device: torch.device | str = "cuda",
     ) -> None:
-        if not torch.cuda.is_available():
-            raise RuntimeError("DALI decodes H.264 only on an NVIDIA GPU; use ClipLoader")
         self.config = config
-        self._pipeline = build_pipeline(config, "gpu", device_id)
-        self._stream = ClipStream(TrainingPackets(config), samples, config, rank, world, start)
-
-    @property
-    def cursor(self) -> Cursor:
+        self.cursor = start or Cursor()
         """Where the stream continues after the last batch given out."""
-        return self._stream.cursor
+        decoder = DaliDecoder(config, device_of(device))
+        stream = ClipStream(TrainingPackets(config), samples, config, rank, world, start)
+        make = partial(decoded_batches, stream, decoder, stream.failures.refused, stream.take_failed)
+        self._batches = Prefetched(make, done=stream.close)
+        self._failures: dict[str, FailedClip] = {}
 
     @property
     def failures(self) -> tuple[FailedClip, ...]:
-        """The clips that failed so far, each once. One that DALI refuses raises DALI's error instead."""
-        return self._stream.failures.clips
+        """The clips that failed so far, each once."""
+        return tuple(self._failures.values())
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         asked = time.perf_counter()
-        results = [next(self._stream) for _ in range(self.config.clips_per_batch)]
-        packed = [result.outcome for result in results if isinstance(result.outcome, PackedViews)]
-        frames = run_pipeline(self._pipeline, self.config, packed)
-        samples = [result.sample for result in results]
+        made = next(self._batches)
+        samples = [result.sample for result in made.results]
+        self.cursor = made.results[-1].draw.after
+        self._failures = {clip.clip_id: clip for clip in made.failed} | self._failures
         return Batch(
-            frames=frames,
+            frames=rows_of(made.frames),
             class_ids=class_ids(samples).repeat_interleave(self.config.views),
             clip_ids=tuple(sample.clip_id for sample in samples),
             cursor=self.cursor,
             data_wait_s=time.perf_counter() - asked,
+            failed=made.failed,
         )
 
     def close(self) -> None:
-        """End the worker processes."""
-        self._stream.close()
+        """End the thread and the worker processes."""
+        self._batches.close()
 
     def __enter__(self) -> Self:
         return self
@@ -87,67 +89,93 @@ class DaliClipLoader:
         self.close()
 
 
-def build_pipeline(config: LoaderConfig, device: Literal["cpu", "gpu"], device_id: int | None) -> "Pipeline":
-    """Encoded clips → for each view uint8 (T, S, S, 3). On a CPU, DALI takes VP8, VP9 and MJPEG alone.
+class DaliEvaluationLoader:
+    """Like ``EvaluationLoader``, with frames on ``device``. One pass at a time.
 
     Raises:
-        RuntimeError: DALI is not installed (it exists for Linux alone).
+        RuntimeError: there is no such GPU, or no DALI for this platform.
     """
-    try:
-        from nvidia.dali import Pipeline, fn
-    except ImportError as error:
-        raise RuntimeError("nvidia-dali is not installed (it exists for Linux alone); use ClipLoader") from error
-    types = _dali_types()
 
-    def fed(name: str, dtype: Any, ndim: int) -> Any:
-        return fn.external_source(name=name, dtype=dtype, ndim=ndim)
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        config: EvaluationConfig,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | str = "cuda",
+    ) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}")
+        self.config = config
+        self._decoder = DaliDecoder(config, device_of(device))
+        self._places = range(rank, len(samples), world)
+        self._samples = samples
+        slots = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
+        self._pool = ClipPool(EvaluationPackets(config), config.workers, slots)
+        self._pass: Prefetched[DecodedBatch] | None = None
 
-    pipeline = Pipeline(
-        batch_size=config.clips_per_batch,
-        num_threads=DECODER_THREADS,
-        device_id=device_id,
-        prefetch_queue_depth=1,
-        exec_dynamic=True,
-    )
-    with pipeline:
-        encoded = fed("encoded", types.UINT8, 1)
-        decoder = "mixed" if device == "gpu" else "cpu"
-        video = fn.decoders.video(encoded, frames=fed("frames", types.INT32, 1), device=decoder)
-        outputs = []
-        for view in range(config.views):
-            clip: Any = fn.sequence_rearrange(video, new_order=fed(f"order{view}", types.INT32, 1))
-            anchor, shape = fed(f"anchor{view}", types.INT32, 1), fed(f"shape{view}", types.INT32, 1)
-            clip = fn.slice(clip, anchor, shape, axes=(1, 2))
-            scaler = fn.cast(fed(f"scaler{view}", types.INT32, 0), dtype=types.INTERP_TYPE)
-            clip = fn.resize(clip, size=(config.size, config.size), interp_type=scaler, antialias=False)
-            outputs.append(fn.flip(clip, horizontal=fed(f"flip{view}", types.INT32, 0)))
-        pipeline.set_outputs(*outputs)
-    pipeline.build()
-    return pipeline
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-len(self._places) // self.config.clips_per_batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One pass.
+
+        Raises:
+            EvaluationClipError: a clip cannot be read or decoded; names it and its shard.
+        """
+        if self._pass:
+            self._pass.close()
+        make = partial(decoded_batches, self._results(), self._decoder, _refuse)
+        batches = self._pass = Prefetched(make, done=lambda: None)
+        while True:
+            asked = time.perf_counter()
+            made = next(batches, None)
+            if made is None:
+                return
+            samples = [result.sample for result in made.results]
+            yield Batch(
+                frames=rows_of(made.frames),
+                class_ids=class_ids(samples).repeat_interleave(self.config.views),
+                clip_ids=tuple(sample.clip_id for sample in samples for _ in range(self.config.views)),
+                cursor=made.results[-1].draw.after,
+                data_wait_s=time.perf_counter() - asked,
+            )
+
+    def _results(self) -> Iterator[Result]:
+        draws = ((self._samples[place], Draw(0, place, place, Cursor(0, place + 1))) for place in self._places)
+        for result in self._pool.results(draws):
+            if isinstance(result.outcome, FailedClip):
+                _refuse(result.outcome)
+            yield result
+
+    def close(self) -> None:
+        """End the thread and the worker processes."""
+        if self._pass:
+            self._pass.close()
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def run_pipeline(pipeline: "Pipeline", config: LoaderConfig, clips: Sequence[PackedViews]) -> torch.Tensor:
-    """The views of a batch of clips, uint8 (clips · views, T, S, S, 3), on the pipeline's device."""
-    types = _dali_types()
-    pipeline.feed_input("encoded", [np.frombuffer(packed.clip.data, np.uint8) for packed in clips])
-    pipeline.feed_input("frames", [np.array(packed.clip.frame_ids, np.int32) for packed in clips])
-    for number in range(config.views):
-        views = [packed.views[number] for packed in clips]
-        boxes = [view.box for view in views]
-        # The same choice as augment.crop_resize makes: a triangular filter is DALI's way of averaging.
-        shrinks = [min(box.height, box.width) >= SHRINKS * config.size for box in boxes]
-        scalers = [types.INTERP_TRIANGULAR if shrink else types.INTERP_LINEAR for shrink in shrinks]
-        pipeline.feed_input(f"order{number}", [view.frame_ids.astype(np.int32) for view in views])
-        pipeline.feed_input(f"anchor{number}", [np.array([box.top, box.left], np.int32) for box in boxes])
-        pipeline.feed_input(f"shape{number}", [np.array([box.height, box.width], np.int32) for box in boxes])
-        pipeline.feed_input(f"scaler{number}", [np.array(int(scaler), np.int32) for scaler in scalers])
-        pipeline.feed_input(f"flip{number}", [np.array(view.flip, np.int32) for view in views])
-    # Copied out: DALI writes its buffers again in the next run.
-    outputs = [torch.from_dlpack(output.as_tensor()).clone() for output in pipeline.run()]
-    return torch.stack(outputs, dim=1).flatten(0, 1)
+def _refuse(clip: FailedClip) -> None:
+    raise EvaluationClipError(f"{clip.error}\nRepair it or take it out of the snapshot.")
 
 
-def _dali_types() -> Any:
-    from nvidia.dali import types  # its names are made when it is imported, so no type checker knows them
+def device_of(device: torch.device | str) -> torch.device:
+    """With a number, where there are several: threads have a current device of their own."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
-    return types
+
+def rows_of(frames_CVTSS3: Tensor) -> Tensor:
+    """Views as rows. They were made on another stream: their memory is free again when this one is done with them."""
+    if frames_CVTSS3.is_cuda:
+        frames_CVTSS3.record_stream(torch.cuda.current_stream(frames_CVTSS3.device))
+    return frames_CVTSS3.flatten(0, 1)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Self
 
 import torch
@@ -9,11 +10,12 @@ import torch
 from loaders.batch import Batch
 from loaders.failures import FailedClip
 from loaders.jobs import EvaluationPixels
+from loaders.memory import BatchBuilder
 from loaders.order import Cursor, Draw
-from loaders.pool import ClipPool
+from loaders.pool import ClipPool, Result
 from loaders.train_loader import class_ids
 from loaders.views import EvaluationConfig
-from warehouse.catalog.snapshots import Sample
+from warehouse.catalog.sample import Sample
 
 __all__ = ["EvaluationClipError", "EvaluationConfig", "EvaluationLoader"]
 
@@ -34,8 +36,8 @@ class EvaluationLoader:
         self.config = config
         self._places = range(rank, len(samples), world)
         self._samples = samples
-        slots = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
-        self._pool = ClipPool(EvaluationPixels(config), config.workers, slots)
+        under_way = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
+        self._pool = ClipPool(EvaluationPixels(config), config.workers, under_way, config.clips_per_batch)
 
     def __len__(self) -> int:
         """Batches in a pass."""
@@ -53,22 +55,21 @@ class EvaluationLoader:
         for first in range(0, len(self._places), config.clips_per_batch):
             asked = time.perf_counter()
             clips = min(config.clips_per_batch, len(self._places) - first)
-            shape = (clips, config.views, config.frames, config.size, config.size, 3)
-            frames_CVTSS3 = torch.empty(shape, dtype=torch.uint8)
-            done: list[Draw] = []
-            for result in results:
+            builder = BatchBuilder(self._pool.memory)
+            done: list[Result] = []
+            for result in islice(results, clips):
                 if isinstance(result.outcome, FailedClip):
                     raise EvaluationClipError(f"{result.outcome.error}\nRepair it or take it out of the snapshot.")
-                frames_CVTSS3[len(done)] = torch.from_numpy(result.pixels)
-                done.append(result.draw)
-                if len(done) == clips:
-                    break
-            samples = [self._samples[draw.index] for draw in done]
+                builder.add(result.place)
+                done.append(result)
+            frames_CVTSS3 = torch.from_numpy(builder.finish())
+            self._pool.take_on()
+            samples = [result.sample for result in done]
             yield Batch(
                 frames=frames_CVTSS3.flatten(0, 1),
                 class_ids=class_ids(samples).repeat_interleave(config.views),
                 clip_ids=tuple(sample.clip_id for sample in samples for _ in range(config.views)),
-                cursor=done[-1].after,
+                cursor=done[-1].draw.after,
                 data_wait_s=time.perf_counter() - asked,
             )
 

@@ -4,18 +4,20 @@ A job is a frozen dataclass that travels to the worker processes once. This modu
 torch, so that a worker starts in a fraction of a second.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from loaders.decode import DecodeError
-from loaders.failures import FailedClip
+from loaders.failures import SHARD, UNDECODABLE, FailedClip
 from loaders.order import Draw
 from loaders.trim import TrimmedClip, trim
 from loaders.views import EvaluationConfig, LoaderConfig, View, evaluation_views, render_views, training_views
-from warehouse.catalog.snapshots import Sample
-from warehouse.shards.reader import ShardError, read_sample
+from warehouse.catalog.sample import Sample
+from warehouse.shards.errors import ShardError
+from warehouse.shards.reader import read_sample
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,54 @@ class TrainingPackets:
         return (0,)
 
     def __call__(self, sample: Sample, draw: Draw, pixels: np.ndarray) -> PackedViews:
-        views = training_views(self.config, sample, draw)
-        wanted = np.unique(np.concatenate([view.frame_ids for view in views]))
-        clip = trim(sample, read_sample(sample), wanted.tolist())
-        return PackedViews(clip, tuple(View(np.searchsorted(wanted, v.frame_ids), v.box, v.flip) for v in views))
+        return pack(sample, read_sample(sample), training_views(self.config, sample, draw))
+
+
+@dataclass(frozen=True)
+class EvaluationPackets:
+    """The same fixed views, not rendered: trimmed packets and what to take of them."""
+
+    config: EvaluationConfig
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (0,)
+
+    def __call__(self, sample: Sample, draw: Draw, pixels: np.ndarray) -> PackedViews:
+        return pack(sample, read_sample(sample), evaluation_views(self.config, sample))
 
 
 def attempt(job: Job, sample: Sample, draw: Draw, pixels: np.ndarray) -> PackedViews | FailedClip | None:
     """Do a clip's job; a clip that cannot be read or decoded is an answer, not an error."""
     try:
         return job(sample, draw, pixels)
-    except (ShardError, DecodeError) as error:
-        return FailedClip(sample.clip_id, str(error))
+    except ShardError as error:
+        return FailedClip(sample.clip_id, SHARD, str(error))
+    except DecodeError as error:
+        return FailedClip(sample.clip_id, UNDECODABLE, str(error))
+
+
+def places(views: Sequence[View]) -> tuple[list[int], tuple[View, ...]]:
+    """The frames that views take, ascending, and the views with the places among these as their frames."""
+    wanted = np.unique(np.concatenate([view.frame_ids for view in views]))
+    return wanted.tolist(), tuple(replace(v, frame_ids=np.searchsorted(wanted, v.frame_ids)) for v in views)
+
+
+def pack(sample: Sample, data: bytes, views: Sequence[View]) -> PackedViews:
+    """A clip trimmed to what its views need, for a decoder that starts at its first packet.
+
+    Raises:
+        DecodeError: FFmpeg refuses the bytes, or their packets do not tell which frame they are. Then the clip cannot
+            be trimmed, DALI might count its frames otherwise, and some damaged files of this kind crash it.
+    """
+    wanted, placed = places(views)
+    clip = trim(sample, data, wanted)
+    if clip.data is data:
+        raise DecodeError(
+            sample, "its packets do not tell which frame they are, so that DALI cannot be given it. Store its source "
+            "in another rendition than `original`, or train on a CPU"
+        )  # fmt: skip
+    return PackedViews(clip, placed)
 
 
 def _shape(config: LoaderConfig | EvaluationConfig) -> tuple[int, ...]:

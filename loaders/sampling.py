@@ -1,6 +1,7 @@
 """Which frames a view takes: pure functions of the clip's length, the stride and random numbers.
 
-All return int64 indices into the clip as stored, (T,), non-decreasing, within 0..n_frames-1.
+All return int64 indices into the clip as stored, (T,) or windows of them, non-decreasing, within 0..n_frames-1. Frames
+are counted, never timed: of video with a variable frame rate the stored frames are taken as they follow each other.
 Sections named are of the VideoMAE V2 facts: §3.3, temporal sampling, as the official code does it.
 """
 
@@ -19,6 +20,15 @@ def dense(n_frames: int, frames: int, stride: int, rng: np.random.Generator) -> 
     if n_frames >= span:
         return int(rng.integers(0, n_frames - span + 1)) + steps_T
     return np.minimum(steps_T, max(n_frames - 2, 0) // stride * stride)
+
+
+def dense_aligned(n_frames: int, frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
+    """``dense``, from a start that is a multiple of the stride (ours): there a rendition has its reference frames."""
+    _check(n_frames, frames, stride)
+    spare = n_frames - frames * stride
+    if spare < 0:
+        return dense(n_frames, frames, stride, rng)
+    return (int(rng.integers(0, spare // stride + 1)) + np.arange(frames)) * stride
 
 
 def linspace(n_frames: int, frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
@@ -54,6 +64,52 @@ def multi_view(n_frames: int, frames: int, stride: int, views: int) -> np.ndarra
     spare = max(strided - frames, 0)
     starts_K = np.array([spare // 2]) if views == 1 else np.arange(views) * spare // (views - 1)
     return np.minimum(starts_K[:, None] + np.arange(frames), strided - 1) * stride
+
+
+def segments(n_frames: int, frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
+    """Training on Something-Something (TSN): a random frame of each of ``frames`` equal segments (§3.3).
+
+    Segments have ``n_frames // frames`` frames, so that up to ``frames`` - 1 at the clip's end are never seen. A clip
+    with fewer frames than segments repeats its first one at the front, as in the official code. The stride does not
+    matter.
+    """
+    _check(n_frames, frames, stride)
+    length = n_frames // frames
+    if not length:
+        return np.maximum(np.arange(n_frames - frames, n_frames), 0)
+    return np.arange(frames) * length + rng.integers(length, size=frames)
+
+
+def segment_centres(n_frames: int, frames: int, stride: int) -> np.ndarray:
+    """Validation on Something-Something: the middle of each segment of ``segments``."""
+    _check(n_frames, frames, stride)
+    length = n_frames // frames
+    if not length:
+        return np.maximum(np.arange(n_frames - frames, n_frames), 0)
+    return np.arange(frames) * length + length // 2
+
+
+def segment_views(n_frames: int, frames: int, stride: int, views: int) -> np.ndarray:
+    """Testing on Something-Something: ``views`` combs over the whole clip, int64 (views, T) (§3.3: two).
+
+    The combs interlock: together they are ``views · frames`` points spread evenly over the clip, from its first frame.
+    """
+    _check(n_frames, frames, stride)
+    if views < 1:
+        raise ValueError(f"views must be at least 1, not {views}")
+    points = np.arange(frames * views) * n_frames // (frames * views)
+    return points.reshape(frames, views).T
+
+
+def sliding_windows(n_frames: int, frames: int, step: int) -> np.ndarray:
+    """Features for temporal detection: ``frames`` consecutive frames every ``step``, int64 (windows, T) (§4.6).
+
+    As in the official code, with its steps of 4 and 16, no window passes the end, so up to ``step`` - 1 last frames may
+    be in none. A clip of fewer than ``frames`` frames gives one window that repeats its last frame (ours: none there).
+    """
+    _check(n_frames, frames, step)
+    starts_W = np.arange(0, max(n_frames - frames, 0) + 1, step)
+    return np.minimum(starts_W[:, None] + np.arange(frames), n_frames - 1)
 
 
 def _spread(start: int, span: int, frames: int) -> np.ndarray:

@@ -10,10 +10,13 @@ import numpy as np
 
 from loaders.failures import FailedClip, FailureLog
 from loaders.jobs import Job
-from loaders.order import Cursor, draws
+from loaders.memory import BatchBuilder
+from loaders.mixture import mixture_weights
+from loaders.order import Cursor, Draw, draws
 from loaders.pool import ClipPool, Result
+from loaders.runs import Runs
 from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample, Tombstone
+from warehouse.catalog.samples import Sample, Tombstone, order_columns
 
 
 class ClipStream:
@@ -31,14 +34,12 @@ class ClipStream:
         world: int,
         start: Cursor | None,
     ) -> None:
-        if samples and not any(isinstance(sample, Sample) and sample.weight > 0 for sample in samples):
-            raise ValueError("every clip that would be drawn has been taken down")
-        weights_N = np.array([sample.weight for sample in samples], dtype=np.float64)
-        order = draws(weights_N, config.seed, rank, world, start)
+        order = stream_order(samples, config, rank, world, start)
         self.cursor = start or Cursor()
         self.failures = FailureLog(config.max_failed_share, config.min_tries)
-        slots = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
-        self._pool = ClipPool(job, config.workers, slots)
+        self._failed: list[FailedClip] = []
+        under_way = max(config.clips_per_batch * config.prefetch_batches, 2 * config.workers)
+        self._pool = ClipPool(job, config.workers, under_way, config.clips_per_batch)
         drawn = ((samples[draw.index], draw) for draw in order)
         self._results = self._pool.results((sample, draw) for sample, draw in drawn if isinstance(sample, Sample))
 
@@ -46,7 +47,7 @@ class ClipStream:
         return self
 
     def __next__(self) -> Result:
-        """The next clip that came; its pixels are valid until the next call.
+        """The next clip that came; its pixels, if the job writes some, are valid until the next call.
 
         Raises:
             TooManyFailuresError: see ``FailureLog``.
@@ -56,9 +57,48 @@ class ClipStream:
             if not isinstance(result.outcome, FailedClip):
                 self.failures.delivered()
                 return result
+            self._failed.append(result.outcome)
             self.failures.record(result.outcome)
         raise RuntimeError("the stream has ended by an earlier error; make a new loader")
+
+    def batch(self, clips: int) -> tuple[np.ndarray, list[Sample]]:
+        """The pixels of the next clips, uint8 (clips, \\*shape of the job), the caller's own, and their samples."""
+        builder = BatchBuilder(self._pool.memory)
+        samples: list[Sample] = []
+        while len(samples) < clips:
+            result = next(self)
+            builder.add(result.place)
+            samples.append(result.sample)
+        pixels = builder.finish()
+        self._pool.take_on()  # before the caller computes, not after
+        return pixels, samples
+
+    def take_failed(self) -> tuple[FailedClip, ...]:
+        """The clips that were passed over since the last call."""
+        failed, self._failed = tuple(self._failed), []
+        return failed
+
+    @property
+    def memory(self) -> np.ndarray:
+        """All that batches are pieces of: uint8 (places, \\*shape of the job)."""
+        return self._pool.memory.pixels
 
     def close(self) -> None:
         """End the worker processes."""
         self._pool.close()
+
+
+def stream_order(
+    samples: Sequence[Sample | Tombstone], config: LoaderConfig, rank: int, world: int, start: Cursor | None
+) -> Iterator[Draw]:
+    """The draws of a stream, with those of clips that have been taken down.
+
+    Raises:
+        ValueError: no clip is left to draw, or see ``mixture_weights`` and ``draws``.
+    """
+    columns = order_columns(samples)
+    weights_N = mixture_weights(columns, config.source_shares)
+    if columns.gone.any() and not weights_N[~columns.gone].any():
+        raise ValueError("every clip that would be drawn has been taken down")
+    runs = Runs.of(config.run_clips, columns.shard, columns.offset) if config.run_clips > 1 else None
+    return draws(weights_N, config.seed, rank, world, start, columns.source, runs)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+import numpy as np
 import torch
 
 from loaders.batch import Batch
@@ -12,7 +13,7 @@ from loaders.jobs import TrainingPixels
 from loaders.order import Cursor
 from loaders.stream import ClipStream
 from loaders.views import LoaderConfig
-from warehouse.catalog.snapshots import Sample, Tombstone
+from warehouse.catalog.sample import Sample, Tombstone
 
 __all__ = ["ClipLoader", "LoaderConfig"]
 
@@ -25,9 +26,12 @@ class ClipLoader:
     read or decoded is recorded in ``failures`` and the next in order takes its place, as it does where a clip has been
     taken down (a ``Tombstone``).
 
+    A batch's frames are a piece of the memory that workers write into, which nothing else is written to as long as the
+    tensor, or a view of it, is there. So keep no more batches than are needed: of those beyond two, copies are given.
+
     Raises, while iterating:
         TooManyFailuresError: more clips fail than the configuration allows; lists them.
-        WorkerDiedError: a worker process ended by itself.
+        WorkerDiedError: a worker ended by an error of its own, or workers do not start.
     """
 
     def __init__(
@@ -56,21 +60,20 @@ class ClipLoader:
 
     def __next__(self) -> Batch:
         asked = time.perf_counter()
-        config = self.config
-        clips, views, size = config.clips_per_batch, config.views, config.size
-        frames_CVTSS3 = torch.empty((clips, views, config.frames, size, size, 3), dtype=torch.uint8)
-        samples: list[Sample] = []
-        while len(samples) < clips:
-            result = next(self._stream)
-            frames_CVTSS3[len(samples)] = torch.from_numpy(result.pixels)
-            samples.append(result.sample)
+        pixels_CVTSS3, samples = self._stream.batch(self.config.clips_per_batch)
         return Batch(
-            frames=frames_CVTSS3.flatten(0, 1),
-            class_ids=class_ids(samples).repeat_interleave(views),
+            frames=torch.from_numpy(pixels_CVTSS3).flatten(0, 1),
+            class_ids=class_ids(samples).repeat_interleave(self.config.views),
             clip_ids=tuple(sample.clip_id for sample in samples),
             cursor=self.cursor,
             data_wait_s=time.perf_counter() - asked,
+            failed=self._stream.take_failed(),
         )
+
+    @property
+    def memory(self) -> np.ndarray:
+        """What batches are pieces of, where no clip failed and none of them is kept for long: uint8."""
+        return self._stream.memory
 
     def close(self) -> None:
         """End the worker processes; they also end with this process or when the loader is forgotten."""

@@ -3,11 +3,14 @@
 Parameter names are those of the released VideoMAE V2 checkpoints.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from model.linear import Linear, gelu_linear, linear, norm_linear
 from model.sizes import Size
 
 NORM_EPSILON = 1e-6
@@ -37,7 +40,15 @@ class CubeEmbedding(nn.Module):
         """Normalised cubes, RGB fastest, to tokens (B, N, dim)."""
         # A convolution whose kernel equals its stride is a matrix product, which can be taken for visible cubes alone.
         weight_DK = self.proj.weight.permute(0, 2, 3, 4, 1).flatten(1)
-        return functional.linear(cubes_BNK, weight_DK, self.proj.bias)
+        return linear(cubes_BNK, weight_DK, self.proj.bias)
+
+
+def initialise_embedding(embedding: CubeEmbedding, generator: Generator | None) -> None:
+    """PyTorch's default for a convolution: uniform within ±1/√fan-in, weight and bias."""
+    bound = 1 / math.sqrt(embedding.proj.weight[0].numel())
+    nn.init.uniform_(embedding.proj.weight, -bound, bound, generator=generator)
+    assert embedding.proj.bias is not None
+    nn.init.uniform_(embedding.proj.bias, -bound, bound, generator=generator)
 
 
 class Attention(nn.Module):
@@ -46,15 +57,15 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        """Attention over N: same shape."""
+    def forward(self, tokens_BND: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Attention over N of the normed tokens: same shape."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = functional.linear(tokens_BND, self.qkv.weight, bias)
+        qkv = norm_linear(tokens_BND, norm, self.qkv.weight, bias)
         q_BHNE, k_BHNE, v_BHNE = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed_BHNE = functional.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)
         return self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
@@ -65,12 +76,13 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        """Each token by itself: same shape."""
-        return self.fc2(functional.gelu(self.fc1(tokens_BND)))
+    def forward(self, tokens_BND: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Each normed token by itself: same shape."""
+        hidden_BNH = norm_linear(tokens_BND, norm, self.fc1.weight, self.fc1.bias)
+        return gelu_linear(hidden_BNH, self.fc2.weight, self.fc2.bias)
 
 
 class Block(nn.Module):
@@ -86,11 +98,11 @@ class Block(nn.Module):
     def forward(self, tokens_BND: Tensor, branch_scales_2B: Tensor | None = None) -> Tensor:
         """Same shape. ``branch_scales_2B`` weighs the attention's and the MLP's part per clip (drop path)."""
         if branch_scales_2B is None:
-            tokens_BND = tokens_BND + self.attn(self.norm1(tokens_BND))
-            return tokens_BND + self.mlp(self.norm2(tokens_BND))
+            tokens_BND = tokens_BND + self.attn(tokens_BND, self.norm1)
+            return tokens_BND + self.mlp(tokens_BND, self.norm2)
         attention_scale, mlp_scale = branch_scales_2B[:, :, None, None]
-        tokens_BND = tokens_BND + attention_scale * self.attn(self.norm1(tokens_BND))
-        return tokens_BND + mlp_scale * self.mlp(self.norm2(tokens_BND))
+        tokens_BND = tokens_BND + attention_scale * self.attn(tokens_BND, self.norm1)
+        return tokens_BND + mlp_scale * self.mlp(tokens_BND, self.norm2)
 
 
 def drop_path_scales(depth: int, batch: int, rate: float, generator: Generator) -> Tensor:

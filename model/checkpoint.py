@@ -1,8 +1,8 @@
 """Checkpoints: a folder that is there completely or not at all.
 
-``step-000120/`` holds ``state/`` (model and optimiser, sharded, for going on), ``weights.pt`` (the model alone, whole,
-for the next stage and for evaluation) and ``meta.json``. It is written under a temporary name beside its place and
-renamed; older ones go only after that.
+``step-000120/`` holds ``state/`` (model and optimiser, sharded, for going on), ``weights.safetensors`` (the model
+alone, whole, with its configuration: for the next stage and for evaluation) and ``meta.json``. It is written under a
+temporary name beside its place and renamed; older ones go only after that.
 """
 
 import json
@@ -10,9 +10,9 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -28,37 +28,24 @@ from torch.optim import Optimizer
 
 from model.classifier import Classifier
 from model.pretrainer import Pretrainer
+from model.weights import WEIGHTS, CheckpointError, write_weights
 
 NAME = re.compile(r"step-(\d{6,})")
 TEMPORARY = ".step-*.tmp"
-WEIGHTS = "weights.pt"
 META = "meta.json"
-
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used as asked. The message names its folder."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint: where it is and what ``meta.json`` says.
 
-    ``step`` counts the optimiser steps taken, ``cursors`` holds each rank's place in its stream of batches,
-    ``model_kind`` and ``model_config`` say how to build the model.
+    ``step`` counts the optimiser steps taken, ``cursors`` holds each rank's place in its stream of batches.
     """
 
     path: Path
     step: int
     seed: int
     cursors: tuple[Mapping[str, int], ...]
-    model_kind: str
-    model_config: Mapping[str, Any]
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Class names in the order of the head's rows; None for a pre-training model."""
-        names = self.model_config.get("class_names")
-        return None if names is None else tuple(names)
 
     def cursor(self, rank: int, ranks: int) -> dict[str, int]:
         """The fields of the cursor from which a rank's stream goes on.
@@ -84,8 +71,6 @@ def read(path: Path) -> Checkpoint:
         step=meta["step"],
         seed=meta["seed"],
         cursors=tuple(meta["cursors"]),
-        model_kind=meta["model_kind"],
-        model_config=meta["model_config"],
     )
 
 
@@ -95,11 +80,6 @@ def latest(folder: Path) -> Checkpoint | None:
         return None
     steps = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
     return read(max(steps)[1]) if steps else None
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The model's whole state dict, on the CPU, of the checkpoint in folder ``path``."""
-    return torch.load(path / WEIGHTS, map_location="cpu", weights_only=True)
 
 
 def save(
@@ -131,18 +111,8 @@ def save(
     whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if rank == 0:
         # On disk before the rename that makes them count; so are the files of state/.
-        with (temporary / WEIGHTS).open("wb") as file:
-            torch.save(whole, file)
-            file.flush()
-            os.fsync(file.fileno())
-        meta = {
-            "step": step,
-            "seed": seed,
-            "cursors": cursors,
-            "model_kind": model.kind,
-            "model_config": asdict(model.config),
-            "torch": torch.__version__,
-        }
+        write_weights(temporary / WEIGHTS, model.kind, model.config, cast(dict[str, Tensor], whole))
+        meta = {"step": step, "seed": seed, "cursors": cursors, "torch": torch.__version__}
         with (temporary / META).open("w") as file:
             file.write(json.dumps(meta, indent=2))
             file.flush()

@@ -1,11 +1,10 @@
 """What each stage learns from a batch: the loss of pre-training and of classification.
 
-Randomness (masks, drop path, mixing) is a function of seed, step and rank, so a resumed run repeats it without any
+Randomness (masks, drop path, dropout) is a function of seed, step and rank, so a resumed run repeats it without any
 generator being saved.
 """
 
 import hashlib
-import random
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,12 +22,17 @@ class ClipBatch(Protocol):
 
     @property
     def frames(self) -> Tensor:
-        """uint8 (B, T, H, W, 3), RGB."""
+        """uint8 (B, T, H, W, 3), RGB; mixed clips may be float32 on the same scale."""
         ...
 
     @property
     def class_ids(self) -> Tensor:
         """int64 (B,); -1 for unlabelled."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Of each row, what is its own: 1 if clips are not mixed. The rest is of row B - 1 - i."""
         ...
 
 
@@ -76,15 +80,10 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Classification:
-    """Cross entropy with smoothed labels on mixed clips.
-
-    ``mixup`` is the parameter of the Beta distribution that mixing weights are drawn from; 0 mixes nothing.
-    VideoMAE's fine-tuning uses 0.1 and 0.8.
-    """
+    """Cross entropy with smoothed labels, shared out where clips are mixed. VideoMAE's fine-tuning smooths by 0.1."""
 
     model: Classifier
     label_smoothing: float = 0.0
-    mixup: float = 0.0
 
     def loss(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Tensor:
         """Mean cross entropy: float32 scalar. Raises ValueError for a clip without a class of the model's."""
@@ -96,23 +95,18 @@ class Classification:
                 " take unlabelled clips and other taxonomies out of the snapshot"
             )
         frames = batch.frames.to(device, non_blocking=True)
-        one_hot_BC = functional.one_hot(batch.class_ids.to(device), classes).float()
-        wanted_BC = one_hot_BC * (1 - self.label_smoothing) + self.label_smoothing / classes
-        if self.mixup > 0:
-            share = random.Random(draw.number("mixup")).betavariate(self.mixup, self.mixup)
-            frames, wanted_BC = mix(frames, wanted_BC, share)
+        wanted_BC = soft_targets(batch.class_ids.to(device), classes, self.label_smoothing, batch.share)
         with mixed_precision(device):
             logits_BC = self.model(frames, draw.generator("dropout", device))
         return functional.cross_entropy(logits_BC.float(), wanted_BC)
 
 
-def mix(frames_BTHWC: Tensor, wanted_BC: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Each clip and its wanted probabilities, ``share`` of it and the rest of the clip opposite in the batch.
-
-    Returns float32 frames on the scale of the input. One share serves the batch (VideoMAE's batch mode).
-    """
-    frames = frames_BTHWC.float()
-    return frames.lerp(frames.flip(0), 1 - share), wanted_BC.lerp(wanted_BC.flip(0), 1 - share)
+def soft_targets(class_ids_B: Tensor, classes: int, smoothing: float, share: float) -> Tensor:
+    """The wanted probabilities of each row, float32 (B, classes): ``share`` of its class, the rest of that of the row
+    opposite in the batch, and of both ``smoothing`` spread over all classes."""
+    one_hot_BC = functional.one_hot(class_ids_B, classes).float()
+    wanted_BC = one_hot_BC * (1 - smoothing) + smoothing / classes
+    return wanted_BC.lerp(wanted_BC.flip(0), 1 - share)
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from model import cubes
-from model.masking import CELL, running_cells, tube_visible
+from model.masking import covering, tube_visible
 from model.pretrainer import Pretrainer
 
 HIDDEN_GREY = 128
@@ -20,21 +20,18 @@ def reconstruct(model: Pretrainer, frames_BTHWC: Tensor, generator: Generator) -
 
     ``frames_BTHWC`` (uint8), the model and the generator are on one device. Predictions are brought back with the
     cubes' own mean and spread, which the model never predicts; visible cubes are shown as they are. The decoder
-    is asked for each of its four running-cell masks, which together cover every place. Returns uint8 clips.
+    is asked several times, with masks of its kind that together cover every place. Returns uint8 clips.
     """
     config = model.config
     size, grid = config.size, config.grid
     cubes_BNK = cubes.to_cubes(frames_BTHWC, size, grid)
-    batch = len(cubes_BNK)
-    visible_BV = tube_visible(batch, grid, config.tube_ratio, generator)
+    visible_BV = tube_visible(len(cubes_BNK), grid, config.tube_ratio, generator)
     seen_BVK = cubes.take(cubes_BNK, visible_BV)
     index_BVK = visible_BV[..., None].expand_as(seen_BVK)
 
     masked_BNK = torch.full_like(cubes_BNK, HIDDEN_GREY).scatter_(1, index_BVK, seen_BVK)
     rebuilt_BNK = torch.empty_like(cubes_BNK)
-    cells_SM = running_cells(grid, config.cell_ratio).to(cubes_BNK.device)
-    for phase in range(CELL):
-        decoded_BM = cells_SM[phase].expand(batch, -1)
+    for decoded_BM in covering(visible_BV, grid, config.decoder_mask, config.decoder_ratio, generator):
         wanted_BMK = cubes.take(cubes_BNK, decoded_BM)
         predicted_BMK = model(cubes_BNK, visible_BV, decoded_BM)
         pixels_BMK = cubes.from_targets(predicted_BMK, *cubes.target_statistics(wanted_BMK))

@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from model import cubes
-from model.blocks import NORM_EPSILON, Block, CubeEmbedding, sinusoid_positions
-from model.masking import Masks, draw_masks
+from model.blocks import NORM_EPSILON, Block, CubeEmbedding, initialise_embedding, sinusoid_positions
+from model.linear import Linear
+from model.masking import DECODER_MASKS, DecoderMask, Masks, draw_masks
 from model.sizes import Grid, Size
 
 
@@ -17,14 +18,21 @@ from model.sizes import Grid, Size
 class PretrainerConfig:
     """A masked autoencoder for clips of ``frames`` frames of ``image`` × ``image`` pixels.
 
-    The masking ratios are those of VideoMAE V2, section 3.2.
+    ``tube_ratio`` is the share of places that the encoder does not see, ``decoder_ratio`` the share of tokens that the
+    decoder's mask leaves out (without meaning where ``decoder_mask`` is "none": VideoMAE V1). Defaults: VideoMAE V2,
+    section 3.2.
     """
 
     size: Size
     frames: int
     image: int
     tube_ratio: float = 0.9
-    cell_ratio: float = 0.5
+    decoder_ratio: float = 0.5
+    decoder_mask: DecoderMask = "running_cell"
+
+    def __post_init__(self) -> None:
+        if self.decoder_mask not in DECODER_MASKS:
+            raise ValueError(f"decoder_mask {self.decoder_mask!r} is not one of {', '.join(DECODER_MASKS)}")
 
     @property
     def grid(self) -> Grid:
@@ -69,7 +77,7 @@ class Decoder(nn.Module):
             Block(size.decoder_dim, size.decoder_heads, size.decoder_hidden) for _ in range(size.decoder_depth)
         )
         self.norm = nn.LayerNorm(size.decoder_dim, eps=NORM_EPSILON)
-        self.head = nn.Linear(size.decoder_dim, size.cube_values)
+        self.head = Linear(size.decoder_dim, size.cube_values)
         self.register_buffer("positions_ND", sinusoid_positions(grid.tokens, size.decoder_dim), persistent=False)
 
     def forward(self, encoded_BVD: Tensor, mask_token_11D: Tensor, visible_BV: Tensor, decoded_BM: Tensor) -> Tensor:
@@ -92,7 +100,7 @@ class Pretrainer(nn.Module):
         self.config = config
         size, grid = config.size, config.grid
         self.encoder = Encoder(size, grid)
-        self.encoder_to_decoder = nn.Linear(size.dim, size.decoder_dim, bias=False)
+        self.encoder_to_decoder = Linear(size.dim, size.decoder_dim, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, size.decoder_dim))
         self.decoder = Decoder(size, grid)
         self._initialise(generator)
@@ -120,25 +128,21 @@ class Pretrainer(nn.Module):
 
     def draw_masks(self, batch: int, generator: Generator) -> Masks:
         """Masks for a batch of clips, on the generator's device."""
-        return draw_masks(batch, self.config.grid, self.config.tube_ratio, self.config.cell_ratio, generator)
-
-
-def initialise_embedding(embedding: CubeEmbedding, generator: Generator | None) -> None:
-    """PyTorch's default for a convolution: uniform within ±1/√fan-in, weight and bias."""
-    bound = 1 / math.sqrt(embedding.proj.weight[0].numel())
-    nn.init.uniform_(embedding.proj.weight, -bound, bound, generator=generator)
-    assert embedding.proj.bias is not None
-    nn.init.uniform_(embedding.proj.bias, -bound, bound, generator=generator)
+        config = self.config
+        return draw_masks(
+            batch, config.grid, config.tube_ratio, config.decoder_mask, config.decoder_ratio, generator
+        )
 
 
 def reconstruction_loss(predicted_BMK: Tensor, target_BMK: Tensor, counted_BM: Tensor) -> Tensor:
     """Mean squared error of the counted tokens, over their number in the batch: float32 scalar.
 
-    The batch is the rank's own. Where a clip has a multiple of four time steps every clip counts equally many tokens,
-    so that the mean over ranks is the mean over the global batch.
+    The batch is the rank's own. The mean over ranks is the mean over the global batch where every clip counts equally
+    many tokens: with running cells if a clip has a multiple of four time steps, with frames and without a decoder mask
+    always, with random tokens never.
 
     VideoMAE V2 divides by (1 - ratio) × tokens in the paper and by the number of counted tokens in the released code;
     this is the code's.
     """
-    error_BM = (predicted_BMK.float() - target_BMK).square().mean(-1)
+    error_BM = (predicted_BMK.to(target_BMK.dtype) - target_BMK).square().mean(-1)
     return (error_BM * counted_BM).sum() / counted_BM.sum()

@@ -5,7 +5,7 @@ The caller initialises the process group (also for one rank) and starts the loop
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ from model.optim import OptimConfig, build_optimizer, rate_at, set_rate
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long to train and how often to save. ``seed`` gives masks, drop path and mixing."""
+    """How long to train and how often to save. ``seed`` gives masks, drop path and dropout."""
 
     steps: int
     checkpoint_every: int
@@ -37,7 +37,12 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """One step, over all ranks. ``data_wait_share`` is the part of the step's time spent waiting for its batch."""
+    """One step, over all ranks.
+
+    ``clips_per_s`` counts a clip once, however many views of it there are. ``data_wait_share`` is the part of the
+    step's time spent waiting for its batch. ``failed`` has a row for each clip that a rank passed over to make its
+    batch: the rank, and the fields of what the loader recorded.
+    """
 
     step: int
     steps: int
@@ -46,6 +51,7 @@ class Progress:
     grad_norm: float
     clips_per_s: float
     data_wait_share: float
+    failed: tuple[Mapping[str, Any], ...]
     checkpoint: Path | None
     """The checkpoint saved after this step, if one was."""
 
@@ -68,12 +74,22 @@ class TrainingBatch(Protocol):
 
     @property
     def frames(self) -> Tensor:
-        """uint8 (B, T, H, W, 3), RGB."""
+        """uint8 (B, T, H, W, 3), RGB; mixed clips may be float32 on the same scale."""
         ...
 
     @property
     def class_ids(self) -> Tensor:
         """int64 (B,); -1 for unlabelled."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Of each row, what is its own: 1 if clips are not mixed. The rest is of row B - 1 - i."""
+        ...
+
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """A name for each clip, however many views of it there are."""
         ...
 
     @property
@@ -84,6 +100,11 @@ class TrainingBatch(Protocol):
     @property
     def data_wait_s(self) -> float:
         """Seconds that the loop waited for this batch."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[Any]:
+        """Dataclasses that record clips which were passed over on the way to this batch."""
         ...
 
 
@@ -143,9 +164,10 @@ def fit(
         loss.backward()
         norm = clip(parameters, config.optim.clip_grad)
         # One exchange a step: every rank must know of a broken loss and of a wish to stop, or they would part ways.
-        shared = torch.tensor([loss.item(), batch.data_wait_s, should_stop()], dtype=torch.float64, device=device)
+        own = [loss.item(), batch.data_wait_s, should_stop(), len(batch.failed)]
+        shared = torch.tensor(own, dtype=torch.float64, device=device)
         dist.all_reduce(shared)
-        total_loss, total_wait_s, stops = shared.tolist()
+        total_loss, total_wait_s, stops, failures = shared.tolist()
         if not math.isfinite(total_loss) or not math.isfinite(norm):
             raise NonFiniteLoss(
                 f"step {step + 1}: loss {total_loss / ranks}, gradient norm {norm}; the last good checkpoint is"
@@ -167,8 +189,9 @@ def fit(
                 loss=total_loss / ranks,
                 rate=rate,
                 grad_norm=norm,
-                clips_per_s=len(batch.frames) * ranks / taken_s,
+                clips_per_s=len(batch.clip_ids) * ranks / taken_s,
                 data_wait_share=min(1.0, total_wait_s / ranks / taken_s),
+                failed=of_all_ranks(batch.failed) if failures else (),
                 checkpoint=saved,
             )
         )
@@ -176,6 +199,13 @@ def fit(
             return Outcome("cancelled", done, saved)
     assert last is not None
     return Outcome("finished", config.steps, last)
+
+
+def of_all_ranks(records: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
+    """The records of every rank, with the rank, on every rank."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, [asdict(record) for record in records])
+    return tuple({"rank": rank, **record} for rank, records in enumerate(found) for record in records)
 
 
 def shard(model: nn.Module, device: torch.device) -> None:

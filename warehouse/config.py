@@ -7,10 +7,10 @@ The file has the tables ``[reelhouse]``, ``[training]``, ``[collections.NAME]``,
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references
+from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references, check_shares
 from warehouse.curation.kinetics710 import IDENTICAL_CLASSES, SIZES
 from warehouse.shards.rendition import RENDITIONS
 from warehouse.toml_text import ConfigError, Document, Section, suggest
@@ -22,6 +22,8 @@ LEAKAGE_RULES = ("protect", "paper")
 NAMESPACES = {"kinetics": "youtube", "ava": "youtube"} | {
     kind: kind for kind in ("something_something_v1", "something_something_v2", "webvid", "ucf101", "hmdb51")
 }
+# Their classes say "left" and "right": VideoMAE V2 flips all but these.
+DIRECTED_KINDS = ("something_something_v1", "something_something_v2")
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -33,6 +35,7 @@ class Source:
     kind). ``columns``, ``splits`` and ``where`` are for a folder with a CSV: names of its columns (``path``,
     ``label``, ``split``; an empty name: not read), our splits → values of the split column, and column → values that a
     row must have to be of this source. ``frame_rate`` is that of folders of frames, in frames per second.
+    ``flip``: whether a clip mirrored left to right keeps its label.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Source:
     splits: Mapping[str, tuple[str, ...]]
     where: Mapping[str, tuple[str, ...]]
     frame_rate: float | None = None
+    flip: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,18 @@ class Taxonomy:
 
 @dataclass(frozen=True)
 class Training:
-    """The preset, and the collection that each stage trains on (``finetune``: also the one evaluated)."""
+    """The preset, and the collection that each stage trains on (``finetune``: also the one evaluated).
+
+    ``source_shares``: how often pre-training draws from each source relative to the others; empty: as the clips are.
+    ``run_clips``: how many clips training reads one after the other from a shard.
+    """
 
     preset: str
     pretrain: str
     post_pretrain: str
     finetune: str
+    source_shares: Mapping[str, float] = field(default_factory=dict)
+    run_clips: int = 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,7 @@ def load(path: Path | None = None, check_files: bool = True) -> Config:
         if name not in (known := ("reelhouse", "training", "collections", "taxonomies", "sources")):
             document.report((name,), f"unknown table. {suggest(name, known)}")
     check_references(document, sources, collections, training)
+    check_shares(document, sources, training)
     if check_files:
         check_files_exist(document, sources, taxonomies, data_root)
     document.raise_problems()
@@ -250,7 +261,7 @@ def _source(document: Document, name: str, priority: int) -> Source:
         name, kind, media_root, annotations, section.texts("collections"), section.count("stride"),
         section.text("licence"), namespace, priority,
         section.mapping("columns"), section.choices("splits"), section.choices("where"),
-        section.number("frame_rate", 0) or None,
+        section.number("frame_rate", 0) or None, section.flag("flip", kind not in DIRECTED_KINDS),
     )
     section.finish()
     if kind in ANNOTATIONS:
@@ -260,6 +271,9 @@ def _source(document: Document, name: str, priority: int) -> Source:
 
 def _training(document: Document) -> Training:
     section = document.section("training")
-    training = Training(*(section.text(key) for key in ("preset", "pretrain", "post_pretrain", "finetune")))
+    training = Training(
+        section.text("preset"), section.text("pretrain"), section.text("post_pretrain"), section.text("finetune"),
+        section.numbers("source_shares"), section.count("run_clips", 1),
+    )  # fmt: skip
     section.finish()
     return training

@@ -129,6 +129,23 @@ def check_references(
                                 "Give one of them annotations for it")
 
 
+def check_shares(document: Document, sources: "tuple[Source, ...]", training: "Training") -> None:
+    """``training.source_shares`` has a share for each source that feeds the pre-training, and for no other."""
+    key, shares = ("training", "source_shares"), training.source_shares
+    if not shares:
+        return
+    # Of a collection that is a query, which no source feeds, the loader finds out.
+    feeding = [source.name for source in sources if training.pretrain in source.collections]
+    known = feeding or [source.name for source in sources]
+    for name in shares:
+        if name not in known:
+            document.report((*key, name), f"no such source feeds {training.pretrain!r}. {suggest(name, known)}")
+    if missing := [name for name in feeding if name not in shares]:
+        document.report(key, f"has no share for {', '.join(missing)}. Give each source one; 0 leaves it out")
+    if not any(shares.values()):
+        document.report(key, "all shares are 0. Give some source more")
+
+
 def check_files_exist(
     document: Document, sources: "tuple[Source, ...]", taxonomies: "tuple[Taxonomy, ...]", data_root: Path
 ) -> None:

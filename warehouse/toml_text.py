@@ -164,6 +164,11 @@ class Section:
             self.report(name, f"must be 1 or more, not {value}")
         return value or default or 1
 
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(name, (bool,), "true or false", required=False)
+        return default if value is None else value
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A required array of strings, none of them twice."""
         value = self._take(name, (list,), "an array of strings", required=True)
@@ -183,6 +188,16 @@ class Section:
             if type(item) is not str:
                 self.document.report((*self.key, name, key), f"must be a string, not {in_toml(item)}")
         return {key: item for key, item in value.items() if type(item) is str}
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """A table of numbers of 0 or more."""
+        numbers: dict[str, float] = {}
+        for key, value in (self._take(name, (dict,), "a table of numbers", required=False) or {}).items():
+            if type(value) not in (int, float) or not 0 <= value < float("inf"):
+                self.document.report((*self.key, name, key), f"must be a number of 0 or more, not {value!r}")
+            else:
+                numbers[key] = float(value)
+        return numbers
 
     def choices(self, name: str) -> dict[str, tuple[str, ...]]:
         """A table whose values are CSV cells: a string or whole number, or an array of them. Cells become strings."""

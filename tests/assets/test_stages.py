@@ -40,7 +40,9 @@ def changed(value: Any) -> Any:
         case bool():
             return not value
         case str():
-            return {"multi_scale": "random_resized", "dense": "linspace"}.get(value, f"{value}x")
+            return {"multi_scale": "random_resized", "dense": "segments"}.get(value, f"{value}x")
+        case ():
+            return ("another",)
         case tuple():
             return tuple(changed(part) for part in value)
         case None:

@@ -56,6 +56,12 @@ def clips() -> list[bytes]:
     return [_encode(*_KINDS["np"], phase=0.5 * number) for number in range(12)]
 
 
+@pytest.fixture(scope="session")
+def mjpeg_clips() -> list[bytes]:
+    """Twelve different clips in the codec that DALI decodes without a GPU and that shards are made in."""
+    return [_encode(*_KINDS["mjpeg"], phase=0.5 * number) for number in range(12)]
+
+
 @pytest.fixture
 def make_samples(tmp_path: Path) -> MakeSamples:
     """Writes encoded videos into tar shards of five, and gives their samples: clip-00 of class 0, clip-01 of 1…"""

@@ -10,12 +10,14 @@ import pytest
 from av.video.reformatter import VideoReformatter
 
 from loaders.decode import DecodeError, decode_frames
+from loaders.mp4_track import read_track
 from loaders.packets import demuxed, index_packets, opened
 from loaders.trim import trim
 from warehouse.catalog.snapshots import Sample
 
 KINDS = ["np", "pyramid", "pyramid_mkv", "intra_refresh", "vp9", "mjpeg", "mpeg4_avi"]
 MakeSamples = Callable[[list[bytes]], list[Sample]]
+PACKED = "odd/mmaction2/tests/data/test.avi"  # MPEG-4 with B-frames, two in a packet and then an empty one
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -57,6 +59,25 @@ def test_trimmed_video_holds_the_same_frames(kind: str, videos: dict[str, bytes]
         np.testing.assert_array_equal(decode_everything(clip.data)[list(clip.frame_ids)], everything[wanted])
 
 
+@pytest.mark.parametrize("kind", ["np", "pyramid", "mjpeg"])
+def test_trimmed_video_is_a_plain_mp4_on_an_even_clock(
+    kind: str, videos: dict[str, bytes], make_samples: MakeSamples
+) -> None:
+    (sample,) = make_samples([videos[kind]])
+    for wanted in wanted_sets(sample.frames):
+        clip = trim(sample, videos[kind], wanted)
+        with av.open(io.BytesIO(clip.data)) as container:
+            stream = container.streams.video[0]
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            assert stream.time_base is not None
+            ticks = round(1 / (30 * stream.time_base))
+            assert sorted(packet.pts for packet in packets) == [ticks * n for n in range(len(packets))]
+            assert all(packet.dts <= packet.pts and not packet.is_discard for packet in packets)
+            assert packets[0].is_keyframe and container.duration == round(len(packets) / 30 * av.time_base)
+        assert read_track(clip.data, len(packets)) is not None
+        assert len(clip.data) < sum(packet.size for packet in packets) + 1500
+
+
 def test_only_needed_packets_are_decoded(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
     (sample,) = make_samples([videos["np"]])
     with opened(sample, videos["np"]) as (container, stream):
@@ -82,6 +103,25 @@ def test_frames_are_counted_where_packets_do_not_tell(videos: dict[str, bytes], 
     miscounted = dataclasses.replace(sample, frames=sample.frames - 3)
     found = dict(decode_frames(miscounted, videos["pyramid"], [5, 31]))
     np.testing.assert_array_equal(np.stack([found[5], found[31]]), decode_everything(videos["pyramid"])[[5, 31]])
+
+
+def test_frames_of_a_format_without_times_are_counted(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as output:
+        stream = output.add_stream("libx264", rate=30, options={"bf": "3", "g": "20"})
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for pixels in decode_everything(videos["np"]):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        output.mux(stream.encode(None))
+    data = buffer.getvalue()
+    (sample,) = make_samples([data])
+    everything = decode_everything(data)
+    assert len(everything) == sample.frames
+    for wanted in wanted_sets(sample.frames):
+        found = dict(decode_frames(sample, data, wanted))
+        np.testing.assert_array_equal(np.stack([found[index] for index in wanted]), everything[wanted])
+        clip = trim(sample, data, wanted)
+        np.testing.assert_array_equal(decode_everything(clip.data)[list(clip.frame_ids)], everything[wanted])
 
 
 def test_frames_come_in_the_stored_size(videos: dict[str, bytes], make_samples: MakeSamples) -> None:
@@ -112,7 +152,7 @@ def test_errors_name_clip_and_shard(broken: str, videos: dict[str, bytes], make_
     assert str(sample.shard) in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["ut_interaction/set1/0_1_4.avi", "asl_words/asl_gestures/milk.mkv"])
+@pytest.mark.parametrize("name", ["ut_interaction/set1/0_1_4.avi", "asl_words/asl_gestures/milk.mkv", PACKED])
 def test_real_video(name: str, make_samples: MakeSamples) -> None:
     path = REAL / name
     if not path.exists():

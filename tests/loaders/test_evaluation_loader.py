@@ -1,9 +1,12 @@
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from loaders import pool
 from loaders.batch import Batch
 from loaders.evaluation_loader import EvaluationClipError, EvaluationConfig, EvaluationLoader
 from loaders.views import evaluation_views
@@ -72,3 +75,18 @@ def test_a_failed_clip_is_an_error(workers: int, clips: list[bytes], make_sample
         with pytest.raises(EvaluationClipError, match="clip-06") as raised:
             next(batches)
     assert str(samples[6].shard) in str(raised.value)
+
+
+def test_a_clip_whose_storage_does_not_answer_is_an_error(
+    clips: list[bytes], make_samples: MakeSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CLIP_SECONDS", 1.0)
+    samples = make_samples(clips)
+    silent = tmp_path / "silent.tar"
+    os.mkfifo(silent)  # to open it waits for somebody who writes: nobody does
+    samples[6] = dataclasses.replace(samples[6], shard=silent)
+    with EvaluationLoader(samples, dataclasses.replace(CONFIG, workers=2)) as loader:
+        batches = iter(loader)
+        assert len(next(batches).frames) == 30
+        with pytest.raises(EvaluationClipError, match=r"clip-06 in .*silent.tar.* was killed, as it hung"):
+            next(batches)

@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
 import itertools
+import json
+import os
 import pickle
 import signal
 import subprocess
@@ -9,15 +11,18 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from loaders import pool
 from loaders.batch import Batch
-from loaders.failures import TooManyFailuresError
+from loaders.failures import HUNG, TooManyFailuresError
 from loaders.order import Cursor, draws
 from loaders.train_loader import ClipLoader, LoaderConfig
 from warehouse.catalog.snapshots import Sample
 
+ROOT = Path(__file__).parents[2]
 MakeSamples = Callable[[list[bytes]], list[Sample]]
 CONFIG = LoaderConfig(clips_per_batch=5, frames=8, size=32, views=2, seed=3, flip=True, crop="random_resized")
 
@@ -75,6 +80,23 @@ def test_a_resumed_run_gives_the_remaining_batches(clips: list[bytes], make_samp
         assert_same(take(samples, resumed, 8 - done, whole[done - 1].cursor), whole[done:])
 
 
+def test_frames_are_the_memory_that_workers_write_into(clips: list[bytes], make_samples: MakeSamples) -> None:
+    samples = make_samples(clips)
+    config = dataclasses.replace(CONFIG, workers=2, max_failed_share=0.5)
+    for broken in (False, True):
+        if broken:
+            break_clip(samples[4])
+        expected = take(samples, dataclasses.replace(config, workers=0), 20)
+        with ClipLoader(samples, config) as loader:
+            pieces = 0
+            for batch, same in zip(loader, expected, strict=False):
+                assert_same([batch], [same])
+                assert batch.failed == same.failed
+                pieces += np.shares_memory(loader.memory, batch.frames.numpy())
+        # Copied is none but where a clip fails, or has failed just before.
+        assert pieces == 20 if not broken else 0 < pieces < 20
+
+
 def test_a_first_view_is_the_same_with_and_without_others(clips: list[bytes], make_samples: MakeSamples) -> None:
     samples = make_samples(clips)
     (several,) = take(samples, CONFIG, 1)
@@ -115,6 +137,28 @@ def test_a_failed_clip_is_recorded_and_the_next_takes_its_place(clips: list[byte
     assert str(broken.shard) in failures["clip-02"] and str(unreadable.shard) in failures["clip-08"]
 
 
+def test_a_clip_whose_storage_does_not_answer_is_passed_over(
+    clips: list[bytes], make_samples: MakeSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CLIP_SECONDS", 1.0)
+    samples = make_samples(clips)
+    config = dataclasses.replace(CONFIG, max_failed_share=0.5, seed=1)
+    order = [draw.index for draw in islice(draws([1.0] * 12, seed=1), 11)]
+    silent = tmp_path / "silent.tar"
+    os.mkfifo(silent)  # to open it waits for somebody who writes: nobody does
+    samples[order[3]] = dataclasses.replace(samples[order[3]], shard=silent)
+    with ClipLoader(samples, dataclasses.replace(config, workers=2)) as loader:
+        batches = list(islice(loader, 2))
+    seen = [clip for batch in batches for clip in batch.clip_ids]
+    assert seen == [samples[index].clip_id for index in order if index != order[3]]
+    [[failure], []] = [batch.failed for batch in batches]
+    assert (failure.clip_id, failure.error_class) == (samples[order[3]].clip_id, HUNG)
+    assert str(silent) in failure.error and loader.failures == (failure,)
+    # The rest is what it would have been without that clip, pixels and all.
+    samples[order[3]] = dataclasses.replace(samples[order[3]], shard=tmp_path / "absent.tar")
+    assert_same(batches, take(samples, config, 2))
+
+
 def test_too_many_failures_stop_the_run_with_their_list(clips: list[bytes], make_samples: MakeSamples) -> None:
     samples = make_samples(clips)
     for sample in samples[:3]:
@@ -134,6 +178,50 @@ def test_a_weight_of_zero_keeps_a_clip_out(clips: list[bytes], make_samples: Mak
     assert seen == {sample.clip_id for sample in samples} - {"clip-01"}
 
 
+@pytest.mark.parametrize("kills", [(1, 2), (3, 3)])
+def test_killed_at_any_batch_the_stream_goes_on_with_the_same_batches(
+    kills: tuple[int, ...], clips: list[bytes], make_samples: MakeSamples, tmp_path: Path
+) -> None:
+    """A process that prints each batch is killed, and another goes on from its last cursor with more workers."""
+    samples = make_samples(clips)
+    break_clip(samples[7])
+    config = LoaderConfig(
+        3, frames=4, size=16, seed=5, flip=True, run_clips=2, source_shares={"test": 1}, max_failed_share=0.5
+    )
+    with ClipLoader(samples, config, rank=1, world=2) as loader:
+        expected = [described(batch) for batch in islice(loader, sum(kills) + 3)]
+    pickled = tmp_path / "samples.pickle"
+    pickled.write_bytes(pickle.dumps((samples, config)))
+    seen: list[str] = []
+    for workers, count in enumerate((*kills, 3), 1):
+        start = json.dumps(json.loads(seen[-1])[0] if seen else [0, 0])
+        command = [sys.executable, "-c", PRINTER, str(pickled), str(workers), start]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+            assert process.stdout is not None
+            seen += [process.stdout.readline().strip() for _ in range(count)]
+            process.send_signal(signal.SIGKILL)
+    assert seen == expected
+    assert len({json.loads(line)[1] for line in seen}) == len(seen)
+
+
+PRINTER = """
+import dataclasses, json, pickle, sys
+from pathlib import Path
+from test_train_loader import ClipLoader, Cursor, described
+samples, config = pickle.loads(Path(sys.argv[1]).read_bytes())
+config = dataclasses.replace(config, workers=int(sys.argv[2]))
+for batch in ClipLoader(samples, config, 1, 2, Cursor(*json.loads(sys.argv[3]))):
+    print(described(batch), flush=True)
+"""
+
+
+def described(batch: Batch) -> str:
+    """A line of JSON: cursor, digest of the frames, clips."""
+    digest = hashlib.sha256(batch.frames.numpy().tobytes()).hexdigest()
+    return json.dumps([[batch.cursor.epoch, batch.cursor.position], digest, batch.clip_ids])
+
+
 def test_workers_end_with_their_parent(clips: list[bytes], make_samples: MakeSamples, tmp_path: Path) -> None:
     pickled = tmp_path / "samples.pickle"
     pickled.write_bytes(pickle.dumps(make_samples(clips)))
@@ -144,7 +232,7 @@ def test_workers_end_with_their_parent(clips: list[bytes], make_samples: MakeSam
         "for batch in loader: print(batch.clip_ids, flush=True)\n"
     )
     command = [sys.executable, "-c", script, str(pickled)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as parent:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as parent:
         assert parent.stdout is not None
         assert b"clip-" in parent.stdout.readline()
         parent.send_signal(signal.SIGKILL)

@@ -9,7 +9,7 @@ from torch import Tensor
 from model import cubes
 from model.blocks import drop_path_scales
 from model.classifier import Classifier, ClassifierConfig
-from model.objectives import Classification, Draw, mix
+from model.objectives import Classification, Draw, soft_targets
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import Size
 from model.transfer import TransferError, from_classifier, from_pretrainer
@@ -24,9 +24,10 @@ def clips(batch: int) -> Tensor:
 
 
 class Batch:
-    def __init__(self, class_ids: list[int]) -> None:
+    def __init__(self, class_ids: list[int], share: float = 1.0) -> None:
         self.frames = clips(len(class_ids))
         self.class_ids = torch.tensor(class_ids)
+        self.share = share
 
 
 def test_a_fresh_head_gives_nearly_equal_odds() -> None:
@@ -67,12 +68,23 @@ def test_dropped_branches_leave_the_clip_alone() -> None:
         torch.testing.assert_close(out[1], model.blocks[0](tokens)[1])
 
 
-def test_mixing_blends_clips_and_labels_alike() -> None:
-    frames = clips(3)
-    wanted = torch.eye(3)
-    mixed, labels = mix(frames, wanted, 0.7)
-    torch.testing.assert_close(mixed[0], 0.7 * frames[0].float() + 0.3 * frames[2].float())
-    torch.testing.assert_close(labels, torch.tensor([[0.7, 0, 0.3], [0, 1, 0], [0.3, 0, 0.7]]))
+def test_targets_of_mixed_clips_are_shared_out_with_the_row_opposite() -> None:
+    wanted = soft_targets(torch.tensor([0, 1, 2]), classes=4, smoothing=0.1, share=0.7)
+    on, off = 0.9, 0.025
+    expected = [[on * 0.7, 0, on * 0.3, 0], [0, on, 0, 0], [on * 0.3, 0, on * 0.7, 0]]
+    torch.testing.assert_close(wanted, torch.tensor(expected) + off)
+
+
+def test_the_loss_of_mixed_clips_is_that_of_both_classes() -> None:
+    model = Classifier(replace(CONFIG, init_scale=50.0))
+    batch = Batch([0, 3, 1, 1], share=0.7)
+    loss = Classification(model, label_smoothing=0.1).loss(batch, Draw(0, 0, 0, 1), torch.device("cpu"))
+    logits = model(batch.frames)
+    own, others = (
+        torch.nn.functional.cross_entropy(logits, ids, label_smoothing=0.1)
+        for ids in (batch.class_ids, batch.class_ids.flip(0))
+    )
+    torch.testing.assert_close(loss, 0.7 * own + 0.3 * others)
 
 
 def test_smoothed_loss_is_torch_s() -> None:
@@ -152,7 +164,7 @@ def test_a_head_with_a_new_class_starts_fresh_and_says_so() -> None:
 def test_draws_differ_by_seed_step_purpose_and_rank_alone() -> None:
     draw = Draw(seed=1, step=2, rank=0, ranks=2)
     others = [replace(draw, seed=2), replace(draw, step=3), replace(draw, rank=1)]
-    numbers = {draw.number("masks"), draw.number("mixup"), *(other.number("masks") for other in others)}
+    numbers = {draw.number("masks"), draw.number("dropout"), *(other.number("masks") for other in others)}
     assert len(numbers) == 5
     assert draw.number("masks", per_rank=False) == replace(draw, rank=1).number("masks", per_rank=False)
     assert draw.number("masks") == replace(draw, ranks=4).number("masks")

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from model.masking import CELL, combine, draw_masks, running_cells, tube_visible
+from model.masking import CELL, DECODER_MASKS, DecoderMask, combine, covering, draw_masks, running_cells, tube_visible
+from model.pretrainer import PretrainerConfig
 from model.sizes import SIZES, Grid
 
 
@@ -46,7 +47,7 @@ def test_first_cells_of_a_half_mask_are_the_measured_ones() -> None:
     ("size", "visible", "decoded", "counted"), [("B", 160, 784, 704), ("S", 160, 784, 704), ("g", 208, 1024, 920)]
 )
 def test_counts_are_those_of_the_released_code(size: str, visible: int, decoded: int, counted: int) -> None:
-    masks = draw_masks(5, SIZES[size].grid(16, 224), 0.9, 0.5, generator())
+    masks = draw_masks(5, SIZES[size].grid(16, 224), 0.9, "running_cell", 0.5, generator())
     assert masks.visible_BV.shape == (5, visible)
     assert masks.decoded_BM.shape == (5, decoded)
     assert masks.counted_BM.sum(1).tolist() == [counted] * 5
@@ -75,12 +76,13 @@ def test_tubes_are_uniform_over_places_and_independent_of_each_other() -> None:
 def test_all_four_phases_come_about_as_often() -> None:
     grid = Grid(8, 4, 4)
     cells = running_cells(grid, 0.5).tolist()
-    drawn = [cells.index(row) for row in draw_masks(4000, grid, 0.9, 0.5, generator()).decoded_BM.tolist()]
+    masks = draw_masks(4000, grid, 0.9, "running_cell", 0.5, generator())
+    drawn = [cells.index(row) for row in masks.decoded_BM.tolist()]
     assert torch.allclose(torch.tensor(drawn).bincount(minlength=4) / 4000, torch.full((4,), 0.25), atol=0.04)
 
 
 def test_counted_are_exactly_the_decoded_that_are_not_visible() -> None:
-    masks = draw_masks(8, Grid(6, 4, 4), 0.75, 0.5, generator())
+    masks = draw_masks(8, Grid(6, 4, 4), 0.75, "running_cell", 0.5, generator())
     for visible, decoded, counted in zip(masks.visible_BV, masks.decoded_BM, masks.counted_BM, strict=True):
         assert counted.tolist() == [n not in visible.tolist() for n in decoded.tolist()]
     again = combine(masks.visible_BV, masks.decoded_BM, Grid(6, 4, 4))
@@ -88,9 +90,46 @@ def test_counted_are_exactly_the_decoded_that_are_not_visible() -> None:
 
 
 def test_same_seed_same_masks() -> None:
-    first, second = (draw_masks(3, Grid(8, 6, 6), 0.9, 0.5, generator(7)) for _ in range(2))
+    first, second = (draw_masks(3, Grid(8, 6, 6), 0.9, "running_cell", 0.5, generator(7)) for _ in range(2))
     assert torch.equal(first.visible_BV, second.visible_BV)
     assert torch.equal(first.decoded_BM, second.decoded_BM)
+
+
+def test_without_a_decoder_mask_all_that_is_unseen_is_decoded_and_counted() -> None:
+    grid = SIZES["B"].grid(16, 224)
+    masks = draw_masks(3, grid, 0.9, "none", 0.5, generator())
+    assert masks.counted_BM.all()
+    for visible, decoded in zip(masks.visible_BV.tolist(), masks.decoded_BM.tolist(), strict=True):
+        assert decoded == sorted(set(range(grid.tokens)) - set(visible))
+    assert masks.decoded_BM.shape == (3, 1408)
+
+
+@pytest.mark.parametrize(("decoder_mask", "part"), [("frame", 196), ("random", 1)])
+def test_frame_and_random_masks_decode_half_of_their_parts_drawn_evenly(decoder_mask: DecoderMask, part: int) -> None:
+    """As many tokens as a running cell of the same ratio, which is what makes the ablation a fair one."""
+    grid = Grid(8, 14, 14)
+    masks = draw_masks(500, grid, 0.9, decoder_mask, 0.5, generator())
+    assert masks.decoded_BM.shape == (500, 784)
+    assert (masks.decoded_BM.diff() > 0).all()
+    decoded_BN = torch.zeros(500, grid.tokens).scatter_(1, masks.decoded_BM, 1.0)
+    assert (decoded_BN.unflatten(1, (-1, part)).float().mean(-1) % 1 == 0).all()
+    assert (decoded_BN.mean(0) - 0.5).abs().max() < 0.12
+    assert len({tuple(row) for row in masks.decoded_BM.tolist()}) > 65  # of 70 ways to take 4 of 8 steps
+    again = combine(masks.visible_BV, masks.decoded_BM, grid)
+    assert torch.equal(again.counted_BM, masks.counted_BM)
+
+
+@pytest.mark.parametrize("decoder_mask", DECODER_MASKS)
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
+def test_masks_for_pictures_cover_all_that_is_unseen(decoder_mask: DecoderMask, ratio: float) -> None:
+    grid = Grid(5, 4, 6)
+    visible_BV = tube_visible(2, grid, 0.75, generator())
+    passes = covering(visible_BV, grid, decoder_mask, ratio, generator())
+    trained = draw_masks(2, grid, 0.75, decoder_mask, ratio, generator()).decoded_BM.shape
+    assert all(decoded_BM.shape == trained for decoded_BM in passes)
+    for clip in range(2):
+        decoded = {token for decoded_BM in passes for token in decoded_BM[clip].tolist()}
+        assert decoded | set(visible_BV[clip].tolist()) == set(range(grid.tokens))
 
 
 def test_what_cannot_be_masked_is_refused() -> None:
@@ -100,3 +139,7 @@ def test_what_cannot_be_masked_is_refused() -> None:
         running_cells(Grid(8, 6, 6), 1.0)
     with pytest.raises(ValueError, match="leaves 0"):
         tube_visible(1, Grid(8, 6, 6), 1.0, generator())
+    with pytest.raises(ValueError, match="decodes 8 of 8 parts"):
+        draw_masks(1, Grid(8, 6, 6), 0.9, "frame", 0.1, generator())
+    with pytest.raises(ValueError, match="'cell' is not one of running_cell, frame, random, none"):
+        PretrainerConfig(SIZES["tiny"], 8, 48, decoder_mask="cell")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.classifier import Classifier, ClassifierConfig
+from model.features import FeatureConfig, FeatureExtractor
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES, Grid
 
@@ -35,6 +36,10 @@ def test_parameters_are_those_of_the_released_models(name: str) -> None:
     assert parameters(pretrainer.decoder) == decoder
     assert (parameters(k400), parameters(k710)) == (finetuning_400, finetuning_710)
     assert (len(pretrainer.state_dict()), len(k400.state_dict())) == (tensors, classifier_tensors)
+    with torch.device("meta"):
+        features = FeatureExtractor(FeatureConfig(size, 16, 224))
+    assert parameters(features) == finetuning_400 - 400 * (size.dim + 1)
+    assert k400.state_dict().keys() - features.state_dict().keys() == {"head.weight", "head.bias"}
 
 
 def test_state_dict_names_are_those_of_the_released_checkpoints() -> None:

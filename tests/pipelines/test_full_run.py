@@ -182,7 +182,7 @@ def test_ledger_ties_scores_to_the_clips_trained_on(undisturbed: Whole, catalog:
     [(finetuned,)] = catalog.execute("SELECT checkpoint FROM checkpoints JOIN runs USING (run_id) "
                                      "WHERE stage = 'finetuned'").fetchall()  # fmt: skip
     assert scored == finetuned
-    assert (undisturbed.store.root / scored / "weights.pt").exists()
+    assert (undisturbed.store.root / scored / "weights.safetensors").exists()
     seen = "FROM lineage WHERE checkpoint = ?"
     assert {row[0] for row in catalog.execute(f"SELECT DISTINCT via_stage {seen}", [scored]).fetchall()} == {*stages}
     trained = catalog.execute("SELECT DISTINCT clip_id FROM snapshot_clips WHERE split = 'train'").fetchall()

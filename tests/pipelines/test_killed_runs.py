@@ -16,7 +16,7 @@ import torch
 from whole_runs import PATIENCE_S, Whole, step_resumed_from
 
 from assets.ending import LOCK
-from model.checkpoint import load_weights
+from model.weights import read_weights
 
 GONE_S = 30.0
 """Time in which orphans must have ended; they take one or two seconds."""
@@ -155,7 +155,7 @@ def test_weights_and_scores_are_those_of_an_undisturbed_run(
     assert losses[0] == losses[1]
     for stage in ("pretrained", "finetuned"):
         ours, theirs = (
-            load_weights(max((whole.run_folder(stage) / "checkpoints").glob("step-*")))
+            read_weights(max((whole.run_folder(stage) / "checkpoints").glob("step-*"))).tensors
             for whole in (disturbed, undisturbed)
         )
         assert ours.keys() == theirs.keys()

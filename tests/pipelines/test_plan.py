@@ -178,7 +178,7 @@ def test_summary_and_plan_know_runs(config: Config, recipe: Recipe, capsys: pyte
                     specs[stage].run_id)  # fmt: skip
     cut = store.runs / specs["post_pretrained"].run_id / "checkpoints" / "step-000150"
     cut.mkdir(parents=True)
-    meta = {"step": 150, "seed": 0, "cursors": [{}], "model_kind": "classifier", "model_config": {}}
+    meta = {"step": 150, "seed": 0, "cursors": [{}]}
     (cut / checkpoints.META).write_text(json.dumps(meta))
 
     plan = make_plan(config, recipe)

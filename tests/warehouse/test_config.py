@@ -71,6 +71,7 @@ namespace = "shared"
 collections = ["everything"]
 stride = 1
 licence = "own"
+flip = false
 """
 
 
@@ -100,6 +101,7 @@ def test_a_good_file(folder: Path) -> None:
     assert mine.columns == {"path": "file", "split": "sequence", "label": ""}
     assert mine.splits == {"train": ("1", "2"), "val": ("3",)}
     assert mine.where == {"official": ("1",), "set": ("a", "b")}
+    assert (k400.flip, ssv2.flip, mine.flip) == (True, False, False)  # by default, by kind, and as it says
     everything, labelled = config.collections
     assert (everything.taxonomy, everything.min_duration_ms) == (None, 500)
     assert (labelled.taxonomy, labelled.splits, labelled.min_duration_ms) == ("motions", ("train", "val"), 0)
@@ -112,6 +114,15 @@ def test_a_good_file(folder: Path) -> None:
     assert motions.classes == folder / "classes.txt"
 
 
+def test_how_training_draws(folder: Path) -> None:
+    plain = load(write(folder, GOOD)).training
+    assert (plain.source_shares, plain.run_clips) == ({}, 1)
+    text = GOOD.replace(PRESET, f"{PRESET}\nrun_clips = 16\nsource_shares = {{ k400 = 2, ssv2 = 0.5, mine = 0 }}")
+    drawn = load(write(folder, text)).training
+    assert (drawn.source_shares, drawn.run_clips) == ({"k400": 2, "ssv2": 0.5, "mine": 0}, 16)
+
+
+PRESET = 'preset = "smoke"'
 MISTAKES = [
     # what to replace, by what, text on the line that is to be named, its key, and what has to be said
     ("workers = 3", "worker = 3", "worker =", "reelhouse.worker", "Did you mean 'workers'?"),
@@ -120,6 +131,7 @@ MISTAKES = [
     ("stride = 4\n", "", "[sources.k400]", "sources.k400.stride", "missing. Add it to [sources.k400]: a whole number"),
     ("stride = 4", 'stride = "4"', 'stride = "4"', "sources.k400.stride", "must be a whole number, not a string"),
     ("stride = 4", "stride = true", "stride = true", "sources.k400.stride", "number, not true or false"),
+    ("stride = 4", "stride = 4\nflip = 0", "flip = 0", "sources.k400.flip", "true or false, not a whole number"),
     ("stride = 4", "stride = 0", "stride = 0", "sources.k400.stride", "must be 1 or more"),
     ("min_duration_s = 0.5", "min_duration_s = nan", "= nan", "collections.everything.min_duration_s", "0 or more"),
     ("max_duration_s = 60", "max_duration_s = 0.4", "max_duration_s", "collections.everything.max_duration_s",
@@ -183,6 +195,14 @@ MISTAKES = [
     ('splits = ["train", "val"]', 'splits = ["train"]', "finetune", "training.finetune", "no val or test split"),
     ('splits = ["train", "val"]', 'splits = ["val"]', "post_pretrain", "training.post_pretrain", "no train split"),
     (', val = "val.csv" }', " }", "finetune", "training.finetune", "no source that feeds 'labelled' has a val split"),
+    *((PRESET, f"{PRESET}\nsource_shares = {{ {shares} }}", "source_shares", f"training.source_shares{key}", says)
+      for shares, key, says in [
+          ("k400 = 1, ssv2 = 1", "", "has no share for mine. Give each source one; 0 leaves it out"),
+          ("k400 = 1, ssv2 = 1, mine = 1, k40 = 1", ".k40", "feeds 'everything'. Did you mean 'k400'?"),
+          ("k400 = 1, ssv2 = -1, mine = 1", ".ssv2", "must be a number of 0 or more, not -1"),
+          ("k400 = 0, ssv2 = 0, mine = 0", "", "all shares are 0"),
+      ]),
+    (PRESET, f"{PRESET}\nrun_clips = 0", "run_clips", "training.run_clips", "must be 1 or more"),
     ("[sources.mine]", "[sources.k400]", "[sources.k400]\nkind = \"folder\"", "[sources.k400]", "duplicate of line 31"),
     ("workers = 3", "workers = 3\nworkers = 4", "workers = 4", "reelhouse.workers", "duplicate of line 3"),
     ("workers = 3", "workers = three", "workers = three", "", "Invalid value"),

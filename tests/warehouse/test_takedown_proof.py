@@ -102,6 +102,7 @@ def test_compact_fails_and_names_what_is_left(house_of_mine: House, capsys: pyte
         (store.root / name).write_text(json.dumps([of]))
     (store.root / "runs/a/pictures/step-1.png").write_bytes(b"a picture")
     (store.root / "runs/a/metrics.jsonl").write_text("{}")
+    (store.root / "runs/a/failures.jsonl").write_text(json.dumps({"clip_id": clip}))  # could not be read: a fact
 
     assert house.run("compact") == 1
     told = capsys.readouterr()

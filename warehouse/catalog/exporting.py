@@ -18,7 +18,7 @@ from warehouse.shards.packing import SHARD_BYTES
 from warehouse.shards.reader import member_name, read_sample
 from warehouse.store import Store, fingerprint
 
-_CLIPS = ("clip_id", "source", "split", "class_id", "weight", "stride", "frames", "width", "height", "file")
+_CLIPS = ("clip_id", "source", "split", "class_id", "weight", "stride", "frames", "width", "height", "sha256", "file")
 
 
 class ExportError(RuntimeError):
@@ -59,8 +59,8 @@ def export_index(store: Store, snapshot_id: str, folder: Path) -> dict[str, Any]
 
     There is one for each split and shard, ``SPLIT/SHARD.idx``, of just the snapshot's clips: nothing is copied, and the
     reader reads nothing else. ``collection.json`` has ``paths`` and ``index_paths`` of each split as the reader takes
-    them; ``clips.csv`` has the class, stride and size of each clip, for each split in the order of the files and of the
-    clips in them.
+    them; ``clips.csv`` has the class, stride, size and hash of each clip, for each split in the order of the files and
+    of the clips in them.
 
     Raises:
         ExportError, SnapshotError: as of :func:`export_tars`.
@@ -122,7 +122,7 @@ def _finish(new: Path, described: dict[str, Any], rows: Sequence[Mapping[str, An
 def _row(sample: Sample, file: str) -> dict[str, Any]:
     return {"clip_id": sample.clip_id, "source": sample.source, "split": sample.split, "class_id": sample.class_id,
             "weight": sample.weight, "stride": sample.stride, "frames": sample.frames, "width": sample.width,
-            "height": sample.height, "file": file}  # fmt: skip
+            "height": sample.height, "sha256": sample.sha256, "file": file}  # fmt: skip
 
 
 def _by_size(samples: Sequence[Sample]) -> Iterator[list[Sample]]:

@@ -5,41 +5,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from warehouse.catalog.sample import Sample, Tombstone
+
+__all__ = ["OrderColumns", "Places", "Sample", "Tombstone", "order_columns"]
 
 _BATCH = 65_536
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A clip of a snapshot, and the byte range that holds its encoded video.
+@dataclass(frozen=True, eq=False)
+class OrderColumns:
+    """What an order is made from: a value for each place of a snapshot, without an object for each.
 
-    ``class_id`` is ``None`` for an unlabelled clip; ``fps``, ``frames``, ``width`` and ``height`` are as stored.
+    Attributes:
+        weight: float64 (N,).
+        source: int32 (N,), indices into ``source_names``.
+        shard: int32 (N,), equal for clips of one shard; -1 for a clip that is in none any more.
+        offset: int64 (N,), first byte in the shard.
+        gone: bool (N,), whether the clip has been taken down.
     """
 
-    clip_id: str
-    source: str
-    split: str
-    class_id: int | None
-    weight: float
-    stride: int
-    shard: Path
-    offset: int
-    size: int
-    sha256: str
-    codec: str
-    fps: float
-    frames: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Tombstone:
-    """The place in a snapshot of a clip that has been taken down, kept so that the order of all others stays."""
-
-    clip_id: str
-    weight: float
+    weight: np.ndarray
+    source: np.ndarray
+    source_names: tuple[str, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    gone: np.ndarray
 
 
 class Places(Sequence[Any]):
@@ -57,6 +51,27 @@ class Places(Sequence[Any]):
             column = rows[name].combine_chunks().dictionary_encode()
             rows = rows.set_column(rows.column_names.index(name), name, column)
         self._root, self._rows = root, rows.combine_chunks()
+
+    def present(self) -> "Places":
+        """Those that have not been taken down."""
+        return Places(self._root, self._rows.filter(pc.invert(self._rows["gone"])))
+
+    def columns(self) -> OrderColumns:
+        """What an order is made from: 1.35 million places in a fraction of a second."""
+        rows = self._rows
+        source, shard = (rows[name].combine_chunks() for name in ("source", "shard"))
+        return OrderColumns(
+            weight=rows["weight"].to_numpy(),
+            source=source.indices.to_numpy(),
+            source_names=tuple(source.dictionary.to_pylist()),
+            shard=pc.fill_null(shard.indices, -1).to_numpy(),
+            offset=pc.fill_null(rows["offset"], 0).to_numpy(),
+            gone=rows["gone"].to_numpy(),
+        )
+
+    def codecs(self) -> frozenset[str]:
+        """In which the clips are stored."""
+        return frozenset(self._rows["codec"].combine_chunks().dictionary.to_pylist())
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -89,3 +104,33 @@ class Places(Sequence[Any]):
         for taken_down, row in zip(gone, zip(*columns.values(), strict=True), strict=True):
             fields = dict(zip(names, row, strict=True))
             yield Tombstone(fields["clip_id"], fields["weight"]) if taken_down else Sample(**fields)
+
+
+def order_columns(samples: Sequence[Sample | Tombstone]) -> OrderColumns:
+    """What an order is made from, of an opened snapshot or of any other sequence.
+
+    A bare :class:`Tombstone` does not say its source: it counts as one of its own, named "".
+    """
+    if isinstance(samples, Places):
+        return samples.columns()
+    sources: dict[str, int] = {}
+    shards: dict[Path, int] = {}
+    rows = [
+        (
+            place.weight,
+            sources.setdefault(place.source if isinstance(place, Sample) else "", len(sources)),
+            shards.setdefault(place.shard, len(shards)) if isinstance(place, Sample) else -1,
+            place.offset if isinstance(place, Sample) else 0,
+            isinstance(place, Tombstone),
+        )
+        for place in samples
+    ]
+    weight, source, shard, offset, gone = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    return OrderColumns(
+        weight=np.array(weight, np.float64),
+        source=np.array(source, np.int32),
+        source_names=tuple(sources),
+        shard=np.array(shard, np.int32),
+        offset=np.array(offset, np.int64),
+        gone=np.array(gone, bool),
+    )

@@ -113,11 +113,10 @@ def open_snapshot(store: Store, snapshot_id: str, split: str) -> Sequence[Sample
     Raises:
         SnapshotError: as :func:`open_places`.
     """
-    rows = _open(store, snapshot_id, split)
-    return Places(store.root, rows.filter(pc.invert(rows["gone"])))
+    return open_places(store, snapshot_id, split).present()
 
 
-def open_places(store: Store, snapshot_id: str, split: str) -> Sequence[Sample | Tombstone]:
+def open_places(store: Store, snapshot_id: str, split: str) -> Places:
     """What :func:`open_snapshot` gives, with a tombstone in the place of each clip that has been taken down.
 
     Training orders these: a clip that goes leaves the order of the others as it is, and cursors keep their meaning.

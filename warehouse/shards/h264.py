@@ -17,7 +17,7 @@ def nal_length_bytes(context: VideoCodecContext) -> int:
     return (extradata[4] & 3) + 1
 
 
-def is_disposable(packet: av.Packet, length_bytes: int) -> bool:
+def is_disposable(packet: av.Packet | memoryview, length_bytes: int) -> bool:
     """Whether no other picture refers to this one: ``nal_ref_idc`` is 0 in all its slices (7.4.1)."""
     slices = 0
     for header in _slice_headers(packet, length_bytes):
@@ -33,7 +33,7 @@ def is_idr(packet: av.Packet, length_bytes: int) -> bool:
     return kinds == {_IDR}
 
 
-def _slice_headers(packet: av.Packet, length_bytes: int) -> Iterator[int]:
+def _slice_headers(packet: av.Packet | memoryview, length_bytes: int) -> Iterator[int]:
     """The first byte of each NAL unit with picture data."""
     data = memoryview(packet)
     at = 0

@@ -21,7 +21,7 @@ from warehouse.catalog.build import connect
 from warehouse.store import Store
 from warehouse.takedown.prints import Search
 
-_FACTS = re.compile(r"tables/.+|probing/.+|search/.+|warehouse\.duckdb.*|runs/[^/]+/result\.json")
+_FACTS = re.compile(r"tables/.+|probing/.+|search/.+|warehouse\.duckdb.*|runs/[^/]+/(result\.json|failures\.jsonl)")
 _CLIP_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 

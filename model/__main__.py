@@ -1,0 +1,32 @@
+"""``python -m model``: what is done with weights outside of a run."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from model.commands import convert
+from model.transfer import TransferError
+from model.weights import CheckpointError
+
+_COMMANDS = (convert,)
+_TOLD = (CheckpointError, TransferError)
+"""Errors whose message says what to do: printed without a traceback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 1 with a message on standard error)."""
+    parser = argparse.ArgumentParser(prog="python -m model", description="What is done with weights outside of a run.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in _COMMANDS:
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except _TOLD as error:
+        print(f"python -m model: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,11 +30,12 @@ class PeakMemory:
 
     def _look(self) -> None:
         while not self._ended.wait(INTERVAL_S):
-            together = sum(_proportional_bytes(process) for process in (os.getpid(), *_children(os.getpid())))
+            together = sum(_proportional_bytes(process) for process in (os.getpid(), *children(os.getpid())))
             self.peak_bytes = max(self.peak_bytes, together)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that live."""
     found = []
     for folder in Path("/proc").iterdir():
         try:

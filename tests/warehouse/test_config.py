@@ -1,92 +1,19 @@
 """sources.toml: what a good file means, and that every mistake is reported with file, line and key."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from config_files import GOOD, make_folder, write
 
 from warehouse.config import ConfigError, load
-from warehouse.config_checks import ANNOTATIONS
-from warehouse.sources import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 
-GOOD = """\
-[reelhouse]
-data_root = "data"
-workers = 3
-
-[training]
-preset = "smoke"
-pretrain = "everything"
-post_pretrain = "labelled"
-finetune = "labelled"
-
-[collections.everything]
-splits = ["train"]
-min_duration_s = 0.5
-
-max_duration_s = 60
-min_short_side = 128
-min_fps = 9.5
-min_motion = 0.01
-min_brightness = 0.05
-min_picture_share = 0.25
-
-[collections.labelled]
-splits = ["train", "val"]
-taxonomy = "motions"
-leakage = "paper"
-
-[taxonomies.motions]
-aliases = { "sliding left" = "drifting left" }
-classes = "classes.txt"
-
-[sources.k400]
-kind = "kinetics"
-media_root = "media"
-annotations = { train = "train.csv", val = "val.csv" }
-collections = ["everything", "labelled"]
-stride = 4
-licence = "CC BY 4.0"
-
-[sources.ssv2]
-kind = "something_something_v2"
-media_root = "media"
-annotations = { labels = "labels.json", train = "train.json" }
-collections = ["everything"]
-stride = 2
-licence = "research"
-
-[sources.mine]
-kind = "folder"
-media_root = "media"
-annotations = "mine.csv"
-columns = { path = "file", split = "sequence", label = "" }
-splits = { train = [1, 2], val = "3" }
-where = { official = 1, set = ["a", "b"] }
-namespace = "shared"
-collections = ["everything"]
-stride = 1
-licence = "own"
-flip = false
-"""
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "media").mkdir()
-    for name in ("train.csv", "val.csv", "labels.json", "train.json", "mine.csv", "classes.txt"):
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def write(folder: Path, text: str) -> Path:
-    path = folder / "sources.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return make_folder(tmp_path)
 
 
 def test_a_good_file(folder: Path) -> None:
@@ -221,78 +148,6 @@ def test_a_mistake_is_named_with_file_line_and_key(
     assert str(caught.value).startswith(str(folder / "sources.toml"))
     named = [p for p in caught.value.problems if p.startswith(f"sources.toml:{line}: ") and key in p and says in p]
     assert named, caught.value
-
-
-KINDS = {  # kind → its annotations as TOML, and its namespace
-    "something_something_v1": ('{ labels = "a.txt", train = "train.csv" }', "something_something_v1"),
-    "something_something_v2": ('{ labels = "a.txt", test = "train.csv", test_answers = "val.csv" }',
-                               "something_something_v2"),
-    "ava": ('{ train = "train.csv", train_excluded = "val.csv" }', "youtube"),
-    "webvid": ('{ train = "train.csv", val = "val.csv" }', "webvid"),
-    "ucf101": ('{ classes = "a.txt", train = "train.csv", test = "val.csv" }', "ucf101"),
-    "hmdb51": ('{ splits = "*_test_split1.txt" }', "hmdb51"),
-    "list": ('{ train = "train.csv" }', "more"),
-}  # fmt: skip
-MORE = """
-[sources.more]
-kind = "KIND"
-media_root = "media"
-annotations = FILES
-collections = ["everything"]
-stride = 4
-licence = "own"
-"""
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_takes_its_own_files_and_has_a_namespace(folder: Path, kind: str) -> None:
-    for name in ("a.txt", "climb_test_split1.txt"):
-        (folder / name).touch()
-    files, namespace = KINDS[kind]
-    text = GOOD + MORE.replace("KIND", kind).replace("FILES", files)
-    more = load(write(folder, text)).sources[-1]
-    assert (more.kind, more.namespace, more.frame_rate) == (kind, namespace, None)
-    rated = text + "frame_rate = 12\n"
-    if kind in ("list", "something_something_v2"):
-        assert load(write(folder, rated)).sources[-1].frame_rate == 12
-    else:
-        with pytest.raises(ConfigError, match=r"sources\.more\.frame_rate: a source of kind .* does not take this key"):
-            load(write(folder, rated))
-
-
-def test_the_examples_of_the_docs_are_read_and_there_is_one_for_each_kind(folder: Path) -> None:
-    page = (ROOT / "docs" / "sources.md").read_text()
-    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    rest = MORE[: MORE.index("kind")] + MORE[MORE.index("collections") :] + 'media_root = "media"\n'
-    sources = [load(write(folder, GOOD + rest + example), check_files=False).sources[-1] for example in examples]
-    assert sorted(source.kind for source in sources) == sorted(ANNOTATIONS) == sorted(ADAPTERS)
-    table = re.findall(r"^\| \[`(\w+)`\].*\| (?:`(\w+)`|the source's name) \|$", page, re.MULTILINE)
-    named = {source.kind: source.namespace.replace("more", "") for source in sources}
-    assert dict(table) == named
-
-
-@pytest.mark.parametrize(
-    ("kind", "files", "says"),
-    [
-        ("something_something_v1", '{ train = "train.csv" }', "annotations: `labels` is missing: the file that lists"),
-        ("something_something_v2", '{ labels = "val.csv", train = "train.csv", test_answers = "mine.csv" }',
-         "annotations.test_answers: adds to `test`, which is missing"),
-        ("ava", '{ train_excluded = "train.csv" }', "annotations: names no split. Give a file for some of train, val"),
-        ("ava", '{ train = "train.csv", val_excluded = "val.csv" }', "val_excluded: adds to `val`, which is missing"),
-        ("ava", '{ train = "train.csv", test = "val.csv" }', "annotations.test: unknown key"),
-        ("ucf101", '{ train = "train.csv" }', "annotations: `classes` is missing: classInd.txt"),
-        ("ucf101", '{ classes = "val.csv", val = "train.csv" }', "annotations.val: unknown key"),
-        ("hmdb51", "{ }", "annotations: `splits` is missing: the files of one split"),
-        ("hmdb51", '{ splits = "*_test_split2.txt" }', "_test_split2.txt. Correct the path"),
-        ("list", '{ train = "train.csv" }\nframe_rate = 0', "frame_rate: must be more than 0"),
-        ("list", '{ train = "train.csv" }\nframe_rate = -1', "frame_rate: must be 0 or more"),
-        ("list", '{ train = "train.csv" }\nwhere = { a = 1 }', "where: a source of kind 'list' does not take this key"),
-    ],
-)  # fmt: skip
-def test_files_and_keys_of_another_kind_are_named(folder: Path, kind: str, files: str, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(write(folder, GOOD + MORE.replace("KIND", kind).replace("FILES", files)))
-    assert len(caught.value.problems) <= 2 and says in str(caught.value)
 
 
 def test_all_problems_are_reported_together_in_the_order_of_lines(folder: Path) -> None:

@@ -78,14 +78,15 @@ def _read_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = str(error).partition("GLOBAL ")[2].split(" ")[0] or "something that is no tensor"
-        raise CheckpointError(
-            f"{path} is a pickle that wants {wanted}, which could run code: it was not loaded. Where you trust it,"
-            " take the weights out of it alone: torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE)"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a PyTorch file: {error}. Fetch it again") from error
+    except Exception as error:  # bytes that are no pickle end in whatever they happen to ask for
+        wanted = str(error).partition("GLOBAL ")[2].split(" ")[0]
+        if isinstance(error, pickle.UnpicklingError) and wanted:
+            raise CheckpointError(
+                f"{path} is a pickle that wants {wanted}, which could run code: it was not loaded. Where you trust it,"
+                " take the weights out of it alone: torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE)"
+            ) from error
+        reason = "it is none" if isinstance(error, pickle.UnpicklingError | LookupError) else str(error) or "it ends"
+        raise CheckpointError(f"{path} cannot be read as a PyTorch file: {reason}. Fetch it again") from error
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

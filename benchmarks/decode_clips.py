@@ -24,7 +24,7 @@ from warehouse.catalog.sample import Sample
 from warehouse.corpus.build import build
 from warehouse.media_file import MediaFile
 from warehouse.shards.encoding import encode
-from warehouse.shards.quality import psnr
+from warehouse.shards.quality import luma, psnr
 from warehouse.shards.rendition import CONTRACTS, fit_sides
 from warehouse.shards.tar_file import writing
 
@@ -151,12 +151,7 @@ def x264(frames: Sequence[av.VideoFrame], fps: int, options: dict[str, str]) -> 
 def _psnr(source: Sequence[av.VideoFrame], data: bytes) -> float:
     with av.open(io.BytesIO(data)) as container:
         stored = container.decode(video=0)
-        return float(np.mean([psnr(_luma(a), _luma(b)) for a, b in zip(source, stored, strict=True)]))
-
-
-def _luma(picture: av.VideoFrame) -> np.ndarray:
-    plane = picture.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: picture.height, : picture.width]
+        return float(np.mean([psnr(luma(a), luma(b)) for a, b in zip(source, stored, strict=True)]))
 
 
 def _shard(path: Path, clips: Sequence[bytes]) -> tuple[Sample, ...]:

@@ -89,7 +89,7 @@ def picture_quality(
             stored = islice(
                 container.decode(video=0), None if frames is None else contract.stored_frames(frames, stride)
             )
-            for given, shown in zip_longest(map(_luma, pictures), map(_luma, stored)):
+            for given, shown in zip_longest(map(luma, pictures), map(luma, stored)):
                 if given is None or shown is None or given.shape != shown.shape:
                     raise ShardError(f"{media.name}: not what was stored of it. Materialise `clips` and `media` again.")
                 noise.append(psnr(given, shown))
@@ -121,7 +121,7 @@ def ssim(given: np.ndarray, shown: np.ndarray) -> float:
     return float(np.mean(same / ((mean_a**2 + mean_b**2 + _C1) * (spread_a + spread_b + _C2))))
 
 
-def _luma(picture: av.VideoFrame) -> np.ndarray:
-    """uint8 (height, width), as coded."""
+def luma(picture: av.VideoFrame) -> np.ndarray:
+    """The Y of a frame as coded, uint8 (height, width)."""
     plane = picture.planes[0]
     return np.frombuffer(bytes(plane), np.uint8).reshape(picture.height, plane.line_size)[:, : picture.width]

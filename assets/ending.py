@@ -31,7 +31,7 @@ def reasons_to_stop() -> Callable[[], bool]:
         signal.signal(number, note)
     torchrun = os.getppid()
     launcher = int(os.environ.get(LAUNCHER, torchrun))
-    return lambda: bool(asked) or os.getppid() != torchrun or not _lives(launcher)
+    return lambda: bool(asked) or os.getppid() != torchrun or not lives(launcher)
 
 
 @contextmanager
@@ -57,7 +57,8 @@ def _taken(lock: int) -> bool:
     return True
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is such a process, of this user."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):  # no such process, or by now somebody else's

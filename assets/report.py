@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.amounts import share_text
-from assets.report_facts import scores_of, stage_facts
+from assets.report_facts import models_of, scores_of, stage_facts
 from assets.report_page import build_report
 from assets.stages import Recipe
 from warehouse.config import Config
@@ -18,9 +18,11 @@ def report_assets(config: Config, recipe: Recipe) -> list[dg.AssetsDefinition]:
     def report() -> dg.MaterializeResult:
         """`report.html`: composition, exclusions, losses, reconstructions, accuracy; `leaks.html`: leaks in pairs."""
         path = build_report(store, config, recipe)
-        scores = [found for stage in stage_facts(store, config, recipe) if (found := scores_of(store, stage))]
+        stages = stage_facts(store, config, recipe)
+        scores = [found for s in stages if s.name == "evaluation" and (found := scores_of(store, s))]
         lines = ["| accuracy | |", "|---|---:|"]
         lines += [f"| {name} | {share_text(value)} |" for score in scores for name, value in score.figures]
+        lines += [f"| top-1 of {model.name} | {share_text(model.top1)} |" for model in models_of(store, stages)[1:]]
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(path),

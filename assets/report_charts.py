@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 # Matplotlib knows no CSS: these two colours are exchanged in the finished SVG.
 INK, ACCENT = "#0a0b0c", "#0a0b0d"
@@ -44,6 +45,25 @@ def loss_chart(progress: Sequence[Mapping[str, Any]], reference: float | None, r
             axes.margins(y=0.12)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
+        axes.grid(True, axis="y", alpha=0.15, linewidth=0.6)
+        bare(axes)
+        return page_svg(figure)
+
+
+def validation_chart(steps: Sequence[int], scores: Mapping[str, Sequence[float]]) -> str:
+    """Top-1 in 0..1 at each checkpoint, a line for each model by its name ("" for one alone). SVG text."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.1, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        for name, values in scores.items():
+            axes.plot(steps, values, color=ACCENT, linewidth=1.6, marker="o", markersize=3)
+            axes.annotate(
+                name, (steps[-1], values[-1]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel("top-1 of validation clips")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(bottom=0)
         axes.grid(True, axis="y", alpha=0.15, linewidth=0.6)
         bare(axes)
         return page_svg(figure)

@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 
 from assets.amounts import share_text
-from assets.stages import EvaluationSettings, Recipe, RunSpec
+from assets.stages import EvaluationSettings, Recipe, RunSpec, TrainingSettings
+from assets.student_scores import ModelScores, compared
 from assets.training import run_specs
 from warehouse.catalog.snapshots import SnapshotError
 from warehouse.config import Config
@@ -33,9 +34,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A stage of the recipe on the present snapshots.
+    """A run of a stage of the recipe on the present snapshots.
 
     Attributes:
+        name: of the stage; where that has several runs, of the run (``assets.training.run_specs``).
         status: as in ``runs``, or ``not run``.
         seconds: wall time of all attempts; None until one has ended.
         steps: optimiser steps asked for; None for an evaluation.
@@ -44,6 +46,7 @@ class StageFacts:
         picture: the last sheet of reconstructions, if the stage draws them.
     """
 
+    name: str
     spec: RunSpec
     collection: str
     status: str
@@ -127,7 +130,7 @@ def stage_facts(store: Store, config: Config, recipe: Recipe) -> list[StageFacts
         specs = run_specs(store, config, recipe)
     except SnapshotError:
         return []
-    return [_stage(store, spec) for spec in specs.values()]
+    return [_stage(store, name, spec) for name, spec in specs.items()]
 
 
 def scores_of(store: Store, evaluation: StageFacts) -> Scores | None:
@@ -157,7 +160,13 @@ def cautions(recipe: Recipe) -> str:
     return " ".join([*([CAUTION[recipe.name]] if recipe.name in CAUTION else []), ONE_RUN])
 
 
-def _stage(store: Store, spec: RunSpec) -> StageFacts:
+def models_of(store: Store, stages: Sequence[StageFacts]) -> list[ModelScores]:
+    """The fine-tuned model and the students beside it, as far as they are scored; empty without students."""
+    found = compared(store, {stage.name: stage.spec for stage in stages})
+    return found if len(found) > 1 else []
+
+
+def _stage(store: Store, name: str, spec: RunSpec) -> StageFacts:
     folder = store.runs / spec.run_id
     known = store.rows("runs", spec.run_id)
     run: Mapping[str, Any] = known[0] if known else {"status": "not run", "attempts": 0, "seconds": None}
@@ -165,12 +174,13 @@ def _stage(store: Store, spec: RunSpec) -> StageFacts:
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     return StageFacts(
+        name=name,
         spec=spec,
         collection=snapshot["collection"],
         status=run["status"],
         attempts=run["attempts"],
         seconds=run["seconds"],
-        steps=None if isinstance(spec.settings, EvaluationSettings) else spec.settings.fit.steps,
+        steps=spec.settings.fit.steps if isinstance(spec.settings, TrainingSettings) else None,
         # The last line of a run that is being written, or was killed, may be cut.
         progress=tuple(json.loads(line) for line in lines if line.endswith("}")),
         classes=len(snapshot["classes"]) if snapshot["classes"] is not None else None,

@@ -15,9 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from assets.amounts import seconds_text, share_text
+from assets.derived_stages import DistillSettings
 from assets.pictures import clips_shown
 from assets.report_charts import confusion_chart, loss_chart
-from assets.report_facts import Rows, Scores, StageFacts, ask, cautions, interval, scores_of, stage_facts
+from assets.report_facts import Rows, Scores, StageFacts, ask, cautions, interval, models_of, scores_of, stage_facts
 from assets.report_leaks import write_leak_page
 from assets.report_tables import (
     DUPLICATES,
@@ -34,7 +35,7 @@ from assets.report_tables import (
     number,
     numbers,
 )
-from assets.run_previews import loss_reference
+from assets.run_previews import MODEL_COLUMNS, loss_reference, model_rows
 from assets.stages import PretrainSettings, Recipe
 from model.pictures import GAP_PX
 from warehouse.catalog.build import connect
@@ -56,7 +57,8 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
         ValueError: a run's sheet of reconstructions is not a picture; names it.
     """
     stages = stage_facts(store, config, recipe)
-    evaluation = next((stage for stage in stages if stage.steps is None), None)
+    evaluation = next((stage for stage in stages if stage.name == "evaluation"), None)
+    models = models_of(store, stages)
     scores = scores_of(store, evaluation) if evaluation else None
     with connect(store) as connection:
         page = {
@@ -83,6 +85,7 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
         "clips_shown": [clip for stage in stages for clip in clips_shown(store.runs / stage.spec.run_id)],
         "stages": _stages(stages),
         "scores": _accuracy(scores) if scores else None,
+        "models": numbers(grid(Rows(MODEL_COLUMNS, tuple(model_rows(models)))), 1, 2, 3, 4) if models else None,
         "confusion": Markup(confusion_chart(scores.class_names, scores.confusion)) if scores else None,
         "cautions": cautions(recipe),
         "versions": _versions(),
@@ -101,7 +104,10 @@ def build_report(store: Store, config: Config, recipe: Recipe) -> Path:
 def _curve(stage: StageFacts) -> tuple[str, str, str, Markup]:
     """Name, kind of loss, how far it came, and chart of a stage's loss."""
     pretrained = isinstance(stage.spec.settings, PretrainSettings)
-    what = "squared error of hidden cubes, normalised" if pretrained else "cross entropy"
+    distilled = isinstance(stage.spec.settings, DistillSettings)
+    what = "KL to the teacher" if distilled else "cross entropy"
+    if pretrained:
+        what = "squared error of hidden cubes, normalised"
     reference, name = loss_reference(stage.spec.settings, stage.classes)
     last = stage.progress[-1]
     reached = f"{last['step']:,} of {stage.steps:,} steps, last loss {last['loss']:.3f}"
@@ -130,7 +136,7 @@ def _stages(stages: Iterable[StageFacts]) -> Grid:
         wait = median(row["data_wait_share"] for row in stage.progress) if stage.progress else None
         rows.append(
             (
-                stage.spec.stage,
+                stage.name,
                 stage.collection,
                 stage.spec.snapshot_id,
                 stage.status,

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from assets.stages import EvaluationSettings, PretrainSettings, Settings, SupervisedSettings
+from assets.derived_stages import DistillSettings
+from assets.stages import PretrainSettings, Settings, TrainingSettings
+from loaders.windows import WindowConfig
 from model.classifier import Classifier, ClassifierConfig
-from model.objectives import Classification, Draw, Pretraining, mixed_precision
+from model.distillation import Distillation
+from model.objectives import Classification, Draw, Objective, Pretraining, mixed_precision
 from model.optim import build_optimizer
-from model.pretrainer import Pretrainer, PretrainerConfig
-from model.sizes import Size
+from model.parallel import blocks, checkpoint_activations
+from model.pretrainer import Pretrainer
+from model.sizes import SIZES, Size
 
 CPU_WEIGHTS = 100_000_000
 """Larger models are not tried on a CPU: one clip would take minutes."""
@@ -37,67 +41,96 @@ class StageCost:
 class _Batch:
     frames: Tensor
     class_ids: Tensor
+    clip_ids: tuple[str, ...]
     share: float = 1.0
 
 
 def stage_cost(settings: Settings, size: Size, classes: int, device: torch.device) -> StageCost:
     """Try a stage on a model of ``size``: one process, without sharding and without waiting for data.
 
-    A step is a batch forward and backward with the optimiser's update; for an evaluation a batch forward.
+    A step is its batches forward and backward with the optimiser's update; for an evaluation, or features, a batch
+    forward. ``size`` is the teacher's in a distillation.
     """
     with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in _model(settings, size, classes).parameters())
-    saved = 0 if isinstance(settings, EvaluationSettings) else _checkpoints(settings) * CHECKPOINT_BYTES * weights
+        objective = _objective(settings, size, classes)
+        trained = sum(_weights(model) for model in objective.models.values())
+        weights = trained + (_weights(objective.teacher) if isinstance(objective, Distillation) else 0)
+    saved = _checkpoints(settings) * CHECKPOINT_BYTES * trained if isinstance(settings, TrainingSettings) else 0
     if device.type == "cpu" and weights > CPU_WEIGHTS:
         return StageCost(None, saved, f"{weights / 1e6:.0f}M weights: not tried on a CPU")
-    rows = settings.loader.clips_per_batch * settings.loader.views
+    loader = settings.loader
+    views = loader.spatial_views if isinstance(loader, WindowConfig) else loader.views
+    rows = loader.clips_per_batch * views
     try:
         step = _step(settings, size, classes, device)
         one_s = _seconds(step, _batch(settings, 1), 1, device)
         # A single row says little of a batch, which takes a fraction of the time for each: as many as patience allows.
         tried = rows if device.type != "cpu" else max(1, min(rows, int(PATIENCE_S / (one_s * (STEPS + 1)))))
         step_s = _seconds(step, _batch(settings, tried), STEPS, device) * rows / tried
+        if isinstance(settings, TrainingSettings):
+            step_s *= settings.fit.accumulate
         return StageCost(step_s, saved, "" if tried == rows else f"{tried} of {rows} rows tried")
     except torch.OutOfMemoryError:
         return StageCost(None, saved, f"out of memory with {rows} rows on one {device.type} device, unsharded")
 
 
-def _checkpoints(settings: PretrainSettings | SupervisedSettings) -> int:
-    return min(settings.fit.keep, math.ceil(settings.fit.steps / settings.fit.checkpoint_every))
+def _weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _model(settings: Settings, size: Size, classes: int) -> Pretrainer | Classifier:
+def _checkpoints(settings: TrainingSettings) -> int:
+    return min(settings.fit.keep + 1, math.ceil(settings.fit.steps / settings.fit.checkpoint_every))  # and the best
+
+
+def _objective(settings: Settings, size: Size, classes: int) -> Objective:
+    """What the stage trains, or what a model that it runs was trained by."""
     if isinstance(settings, PretrainSettings):
-        loader = settings.loader
-        return Pretrainer(PretrainerConfig(size, loader.frames, loader.size, settings.tube_ratio, settings.cell_ratio))
-    names = tuple(f"class {i}" for i in range(classes))
-    return Classifier(ClassifierConfig(size, settings.loader.frames, settings.loader.size, names))
+        return Pretraining(Pretrainer(settings.model))
+    names, loader = tuple(f"class {i}" for i in range(classes)), settings.loader
+    model = Classifier(ClassifierConfig(size, loader.frames, loader.size, names))
+    if not isinstance(settings, DistillSettings):
+        return Classification(model)
+    students = {
+        student.size: Classifier(ClassifierConfig(SIZES[student.size], loader.frames, loader.size, names))
+        for student in settings.students
+    }
+    return Distillation(model, students, settings.temperature)
 
 
 def _batch(settings: Settings, rows: int) -> _Batch:
     loader = settings.loader
     frames = torch.randint(256, (rows, loader.frames, loader.size, loader.size, 3), dtype=torch.uint8)
-    return _Batch(frames, torch.zeros(rows, dtype=torch.long))
+    return _Batch(frames, torch.zeros(rows, dtype=torch.long), ("noise",) * rows)
 
 
 def _step(settings: Settings, size: Size, classes: int, device: torch.device) -> Callable[[_Batch], None]:
     """A function that takes one step on a batch."""
-    model = _model(settings, size, classes).to(device)
-    if isinstance(settings, EvaluationSettings):
-        model.eval()
+    objective = _objective(settings, size, classes)
+    if isinstance(objective, Distillation):
+        objective.teacher.to(device)
+    for model in objective.models.values():
+        model.to(device)
+    if not isinstance(settings, TrainingSettings):
+        [model] = objective.models.values()
 
         def score(batch: _Batch) -> None:
             with torch.no_grad(), mixed_precision(device):
                 model(batch.frames.to(device))
 
         return score
-    optimizer = build_optimizer(model, size.depth, settings.fit.optim)
-    objective = Pretraining(model) if isinstance(model, Pretrainer) else Classification(model)
+    optimizers = []
+    for model in objective.models.values():
+        if settings.fit.checkpointing:
+            for block in blocks(model):
+                checkpoint_activations(block)
+        optimizers.append(build_optimizer(model, model.config.size.depth, settings.fit.optim))
 
     def train(batch: _Batch) -> None:
-        objective.loss(batch, Draw(0, 0, 0, 1), device).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for loss in objective.losses(batch, Draw(0, 0, 0, 1), device).values():
+            loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
     return train
 

@@ -1,9 +1,9 @@
 """Multiply-accumulates of a forward pass, by size and masking: ``python -m benchmarks.flops [--size g] [--json]``.
 
 What the paper calls FLOPs are multiply-accumulates of matrix products and convolutions for one clip. They are worked
-out from the architecture, once as the released code goes about it (it embeds every cube of a clip, and then throws nine
-of ten away) and once as Reelhouse does (it embeds the visible ones). Each of our models is also run on the meta device
-under PyTorch's own counter: a difference between the two counts ends the command.
+out from the architecture (``model.flops``), once as the released code goes about it (it embeds every cube of a clip,
+and then throws nine of ten away) and once as Reelhouse does (it embeds the visible ones). Each of our models is also
+run on the meta device under PyTorch's own counter: a difference between the two counts ends the command.
 """
 
 import argparse
@@ -16,9 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.classifier import Classifier, ClassifierConfig
+from model.flops import embedding_macs, forward_macs, pretraining_macs
 from model.masking import DecoderMask
 from model.pretrainer import Pretrainer, PretrainerConfig
-from model.sizes import SIZES, Size
+from model.sizes import SIZES
 from warehouse.commands.printing import print_table
 
 SHOWN = ("S", "B", "L", "H", "g")
@@ -47,23 +48,6 @@ class Gmacs:
     classifier: float
 
 
-def stack_macs(tokens: int, dim: int, hidden: int, depth: int) -> int:
-    """Of transformer blocks: the linear layers of attention and MLP, and the two products of tokens with tokens."""
-    return depth * (tokens * (4 * dim * dim + 2 * dim * hidden) + 2 * tokens * tokens * dim)
-
-
-def embedding_macs(size: Size, cubes: int) -> int:
-    """Of the embedding of ``cubes`` cubes."""
-    return cubes * size.cube_values * size.dim
-
-
-def pretraining_macs(size: Size, visible: int, decoded: int) -> int:
-    """Of the encoder behind the embedding and of the decoder, for so many tokens of a clip."""
-    encoder = stack_macs(visible, size.dim, size.hidden, size.depth) + visible * size.dim * size.decoder_dim
-    decoder = stack_macs(visible + decoded, size.decoder_dim, size.decoder_hidden, size.decoder_depth)
-    return encoder + decoder + decoded * size.decoder_dim * size.cube_values
-
-
 def gmacs(name: str) -> Gmacs:
     """The counts of a size. Raises ArithmeticError where PyTorch's counter says otherwise of one of our models."""
     size = SIZES[name]
@@ -71,12 +55,12 @@ def gmacs(name: str) -> Gmacs:
     released, here = {}, {}
     masks: dict[str, DecoderMask] = {"dual": "running_cell", "encoder_only": "none"}
     for key, decoder_mask in masks.items():
-        visible, decoded, counted = _pretrainer(PretrainerConfig(size, FRAMES, IMAGE, decoder_mask=decoder_mask))
-        behind = pretraining_macs(size, visible, decoded)
-        here[key] = _agreed(f"{name}, {key}", behind + embedding_macs(size, visible), counted)
-        released[key] = (behind + embedding_macs(size, tokens)) / 1e9
-    worked_out = embedding_macs(size, tokens) + stack_macs(tokens, size.dim, size.hidden, size.depth)
-    classifier = _agreed(f"{name}, classifier", worked_out + size.dim * CLASSES, _classifier(size))
+        config = PretrainerConfig(size, FRAMES, IMAGE, decoder_mask=decoder_mask)
+        visible, decoded, counted = _pretrainer(config)
+        here[key] = _agreed(f"{name}, {key}", forward_macs(config), counted)
+        released[key] = (pretraining_macs(size, visible, decoded) + embedding_macs(size, tokens)) / 1e9
+    tuned = ClassifierConfig(size, FRAMES, IMAGE, tuple(map(str, range(CLASSES))))
+    classifier = _agreed(f"{name}, classifier", forward_macs(tuned), _classifier(tuned))
     return Gmacs(released["dual"], released["encoder_only"], here["dual"], here["encoder_only"], classifier)
 
 
@@ -96,10 +80,10 @@ def _pretrainer(config: PretrainerConfig) -> tuple[int, int, int]:
     return masks.visible_BV.shape[1], masks.decoded_BM.shape[1], counted
 
 
-def _classifier(size: Size) -> int:
+def _classifier(config: ClassifierConfig) -> int:
     """What PyTorch counts."""
     with torch.device("meta"):
-        model: nn.Module = Classifier(ClassifierConfig(size, FRAMES, IMAGE, tuple(map(str, range(CLASSES))))).to("meta")
+        model: nn.Module = Classifier(config).to("meta")
         clip = torch.empty(1, FRAMES, IMAGE, IMAGE, 3, dtype=torch.uint8)
     return _counted(lambda: model(clip))
 

@@ -1,12 +1,13 @@
 """How fast a GPU pre-trains: ``python -m benchmarks.gpu_train [--json]``. It needs an NVIDIA GPU.
 
 Whole steps (masks, forward, loss, backward, AdamW) of every size on synthetic uint8 clips of 16 × 224² that lie on the
-GPU: bfloat16 autocast, fused attention, one GPU without sharding; the blocks as they are, and each compiled. The loader
-has a benchmark of its own (``benchmarks.gpu_loader``). A batch that does not fit is tried again with activation
-checkpointing, and the table says so.
+GPU, as a run on one GPU takes them: FSDP2, bfloat16 autocast, fused attention; the blocks as they are, and each
+compiled. The loader has a benchmark of its own (``benchmarks.gpu_loader``). A batch that does not fit is tried again
+with activation checkpointing, and the table says so. Beside the most memory that was allocated stands what
+``model.memory_plan`` has for it; compiled blocks are planned as those that are not.
 
-TFLOP/s count the multiply-accumulates of ``benchmarks.flops`` for what Reelhouse computes, twice, and three times over
-for forward and backward; what checkpointing computes again is not counted. MFU is their share of the GPU's dense
+TFLOP/s are by ``model.flops``: two for each multiply-accumulate, three times over for forward and backward; what
+checkpointing computes again is not counted. MFU is their share of the GPU's dense
 bfloat16 peak. Also counted is how often the host waits for the GPU in a step: never, if all is well.
 """
 
@@ -16,29 +17,26 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
-    apply_activation_checkpointing,
-    checkpoint_wrapper,
-)
 
-from benchmarks import flops
-from model.blocks import Block
+from model.flops import peak_tflops, training_flops
+from model.memory_plan import memory_plan
 from model.objectives import Draw, Pretraining
 from model.optim import OptimConfig, build_optimizer, set_rate
+from model.parallel import blocks, checkpoint_activations, compile_block, shard
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES
 
 TO_BEAT = {"S": 6000, "B": 2400, "L": 1000, "H": 600, "g": 320}
 """Clips a second and H100 to beat: estimates, made before anything was measured."""
-PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "B200": 2250.0}
-"""Dense bfloat16 by NVIDIA's data sheets (SXM); by a part of the GPU's name."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Clips:
 
     frames: Tensor
     class_ids: Tensor
+    clip_ids: tuple[str, ...]
     share: float = 1.0
 
 
@@ -96,14 +95,33 @@ def measure(plan: Plan, sizes: Sequence[str]) -> dict[str, Any]:
     """All figures."""
     on_gpu = plan.device.type == "cuda"
     name = torch.cuda.get_device_name(plan.device) if on_gpu else "cpu"
-    peak = next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
+    peak = peak_tflops(plan.device)
+    with alone(plan.device):
+        cases = [figures(plan, size, compiled, peak) for size in sizes for compiled in (False, True)]
     return {
         "benchmark": "gpu_train",
         "device": name,
         "peak_tflops": peak,
         "clips_per_s_to_beat": TO_BEAT,
-        "figures": [figures(plan, size, compiled, peak) for size in sizes for compiled in (False, True)],
+        "figures": cases,
     }
+
+
+@contextmanager
+def alone(device: torch.device) -> Iterator[None]:
+    """A process group of one."""
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def planned_bytes(plan: Plan, size: str, checkpointing: bool) -> int:
+    """Of a step's batch that lies on the device; a run has the next one there too."""
+    on_gpu = plan.device.type == "cuda"
+    memory = memory_plan(model_config(plan, size), plan.batches[size], checkpointing=checkpointing, on_gpu=on_gpu)
+    return memory.total - (memory.frames // 2 if on_gpu else 0)
 
 
 def figures(plan: Plan, size: str, compiled: bool, peak: float | None) -> dict[str, Any]:
@@ -116,23 +134,19 @@ def figures(plan: Plan, size: str, compiled: bool, peak: float | None) -> dict[s
             measured = timed_steps(plan, size, compiled, checkpointing)
         except torch.OutOfMemoryError:
             continue
-        tflops = measured["clips_per_s"] * 3 * 2 * macs_of_a_clip(plan, size) / 1e12
+        tflops = measured["clips_per_s"] * training_flops(model_config(plan, size)) / 1e12
         case = {"size": size, "compiled": compiled, "checkpointing": checkpointing, "batch": plan.batches[size]}
-        return case | measured | {"tflops": tflops, "mfu": tflops / peak if peak else None}
+        planned = planned_bytes(plan, size, checkpointing) / 2**30
+        return case | measured | {"planned_gib": planned, "tflops": tflops, "mfu": tflops / peak if peak else None}
     raise SystemExit(
         f"ViT-{size}: a batch of {plan.batches[size]} clips does not fit into the GPU's memory, not even with"
         " activation checkpointing; free the GPU of other processes, or leave this size out with --sizes"
     )
 
 
-def macs_of_a_clip(plan: Plan, size: str) -> int:
-    """Multiply-accumulates of the forward pass, as Reelhouse computes it."""
-    config = PretrainerConfig(SIZES[size], plan.frames, plan.image)
-    with torch.device("meta"):
-        model = Pretrainer(config)
-    masks = model.draw_masks(1, torch.Generator())
-    visible, decoded = masks.visible_BV.shape[1], masks.decoded_BM.shape[1]
-    return flops.embedding_macs(SIZES[size], visible) + flops.pretraining_macs(SIZES[size], visible, decoded)
+def model_config(plan: Plan, size: str) -> PretrainerConfig:
+    """The model that is measured."""
+    return PretrainerConfig(SIZES[size], plan.frames, plan.image)
 
 
 def timed_steps(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> dict[str, float]:
@@ -160,20 +174,16 @@ def timed_steps(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> d
 def training_step(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> Callable[[int], Tensor]:
     """A step by its number: masks, forward, loss, backward and optimiser, on one batch of noise. Returns the loss."""
     generator = torch.Generator().manual_seed(0)
-    model = Pretrainer(PretrainerConfig(SIZES[size], plan.frames, plan.image), generator).to(plan.device)
+    model = Pretrainer(model_config(plan, size), generator).to(plan.device)
     shape = (plan.batches[size], plan.frames, plan.image, plan.image, 3)
     frames = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(plan.device)
-    clips = Clips(frames, torch.full((len(frames),), -1))
-    if compiled:
-        for module in model.modules():
-            if isinstance(module, Block):
-                module.compile(backend=plan.compile_backend, dynamic=False)
-    if checkpointing:
-        apply_activation_checkpointing(
-            model,
-            checkpoint_wrapper_fn=partial(checkpoint_wrapper, preserve_rng_state=False),
-            check_fn=lambda module: isinstance(module, Block),
-        )
+    clips = Clips(frames, torch.full((len(frames),), -1), ("noise",) * len(frames))
+    for block in blocks(model):  # as model.parallel.parallelise does
+        if checkpointing:
+            checkpoint_activations(block)
+        if compiled:
+            compile_block(block, plan.compile_backend)
+    shard(model, plan.device)
     optimizer = build_optimizer(model, model.config.size.depth, OptimConfig(peak_rate=1e-4, warmup_steps=0))
     set_rate(optimizer, 1e-4)
     objective = Pretraining(model)
@@ -214,8 +224,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['device']}{f', peak {peak} TFLOP/s' if peak else ''}; bfloat16, whole steps.",
         "",
-        "| ViT | blocks | clips in a batch | clips/s | to beat | TFLOP/s | MFU | peak GiB | host waits a step |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| ViT | blocks | clips in a batch | clips/s | to beat | TFLOP/s | MFU | peak GiB | planned | host waits |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for case in result["figures"]:
         blocks = ", ".join(
@@ -225,7 +235,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {case['size']} | {blocks or 'as they are'} | {case['batch']} | {case['clips_per_s']:,.0f} "
             f"| {result['clips_per_s_to_beat'].get(case['size'], '')} | {case['tflops']:.1f} | {mfu} "
-            f"| {case['peak_gib']:.1f} | {case['host_waits']} |"
+            f"| {case['peak_gib']:.1f} | {case['planned_gib']:.1f} | {case['host_waits']} |"
         )
     return "\n".join(lines)
 

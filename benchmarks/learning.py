@@ -1,255 +1,246 @@
-"""What pre-training is worth at toy scale: ``python -m benchmarks.learning [--clips N] [--seeds N] [--json]``.
+"""What each stage of VideoMAE V2 is worth at toy scale: ``python -m benchmarks.learning [--seeds N] [--json]``.
 
-A `tiny` VideoMAE V2 learns to tell eight motions apart from the labelled clips of an embedded corpus, once after
-pre-training on the unlabelled ones and once without. A small Conv3D is the control. All arms of a seed see the same
-labelled batches in the same order with the same optimiser; only where the weights come from differs:
+A `tiny` model learns to tell eight motions apart from a few labelled clips of a rendered corpus, and six actions of
+people in UT-Interaction: with pre-training and without, for as many steps as all stages together, with a stage of
+post-pre-training in between, with the decoder's mask and without, and as the teacher of a smaller model. A small Conv3D
+is the control. All that learn from the same labels see the same batches of them in the same order; only where the
+weights come from differs.
 
-- ``pretrained``: the encoder of a model pre-trained on the unlabelled hybrid;
-- ``untrained``: the encoder of that same model before its first step. It has the scale of initial weights that
-  pre-training starts from (Xavier), so that this scale alone is not taken for something learnt;
-- ``scratch``: the classifier's own fresh weights (truncated normal, 0.02);
-- ``scratch, longer``: the same with as many steps as pre-training and fine-tuning have together.
-
-The recipe (``Schedule``) was chosen beforehand on clips rendered from other seeds, and is the same for all arms of the
-ViT; there, training from scratch was tried at three rates (5e-4, 1.5e-3 and 4e-3), one seed each. The held-out clips
-are scored once by each trained model, and nothing is chosen by them.
+The recipe (``learning_stages.Schedule``) was chosen on clips rendered from other seeds. The held-out clips are scored
+once by each model that was trained, and nothing is chosen by them. Finished models stay under ``--work``; a second call
+trains what is missing, and with ``--only SEED`` the work can be spread over processes.
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
-from benchmarks import conv3d
-from benchmarks.learning_data import Clips, prepare
-from benchmarks.learning_report import difference, spread, table
-from loaders.batch import Batch
-from loaders.evaluation_loader import EvaluationLoader
+from benchmarks import conv3d, learning_data, learning_real
+from benchmarks.learning_data import RenderedClips
+from benchmarks.learning_real import RealClips
+from benchmarks.learning_report import figures, table
+from benchmarks.learning_speed import masking_seconds
+from benchmarks.learning_stages import (
+    STUDENT,
+    Schedule,
+    Trainer,
+    answers,
+    facts,
+    held_out_loss,
+    mean_loss,
+    predictions,
+    recipe,
+)
 from loaders.train_loader import ClipLoader
-from loaders.views import EvaluationConfig, LoaderConfig
-from model.classifier import Classifier, ClassifierConfig
-from model.evaluation import Evaluation, evaluate
-from model.objectives import Classification, Draw, Pretraining
-from model.optim import OptimConfig
-from model.pretrainer import Pretrainer, PretrainerConfig
-from model.sizes import SIZES
-from model.training import FitConfig, fit
-from model.transfer import from_pretrainer, load_classifier, load_pretrainer
+from model.classifier import Classifier
+from warehouse.catalog.snapshots import Sample
 from warehouse.corpus.plants import LEAST_CLIPS
+from warehouse.store import fingerprint
 
 WORK = Path(".reelhouse/benchmarks/learning")
-SIZE, FRAMES, IMAGE = SIZES["tiny"], 8, 48
-DEVICE = torch.device("cpu")
-PRETRAINED, UNTRAINED, SCRATCH, LONGER, CONTROL = "pretrained", "untrained", "scratch", "scratch, longer", "Conv3D"
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The recipe. Steps and clips a step; rates are the peaks of a cosine after a warm-up of a tenth of the steps."""
-
-    pretrain_steps: int = 2000
-    finetune_steps: int = 800
-    pretrain_clips: int = 16  # two views of each
-    finetune_clips: int = 24
-    pretrain_rate: float = 3e-3
-    finetune_rate: float = 1.5e-3
-
-
+REAL = Path("../shared/data")
 SCHEDULE = Schedule()
+SCRATCH, LONGER, UNTRAINED = "scratch", "scratch, longer", "untrained encoder"
+PRETRAINED, ENCODER_MASKING = "pre-trained", "pre-trained, encoder masking"
+POST, POST_ALONE = "pre-trained, post-pre-trained", "post-pre-trained alone, longer"
+TAUGHT, ALONE, LABELS = "student, distilled", "student, few labels", "student, the teacher's labels"
+ELSEWHERE = "pre-trained on the rendered clips"
+CONTROL = "Conv3D"
+DUAL = "pretrained"  # folder of what is pre-trained on the rendered clips with dual masking
+"""Names of the arms, as the table has them."""
+RENDERED_PAIRS = (
+    (PRETRAINED, SCRATCH),
+    (PRETRAINED, LONGER),
+    (PRETRAINED, UNTRAINED),
+    (PRETRAINED, ENCODER_MASKING),
+    (POST, PRETRAINED),
+    (POST, POST_ALONE),
+    (TAUGHT, POST),
+    (TAUGHT, ALONE),
+    (TAUGHT, LABELS),
+)
+REAL_PAIRS = ((PRETRAINED, SCRATCH), (PRETRAINED, LONGER), (ELSEWHERE, SCRATCH))
+"""Arms that are compared seed by seed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One trained model on the held-out clips; ``batches`` is a digest of the clips trained on, in order."""
+    """One trained model on clips that it has not seen. ``steps`` and ``cpu_s`` are of all its stages together."""
 
     arm: str
     seed: int
     steps: int
-    top1: float
+    cpu_s: float
     loss: float
-    batches: str
-
-
-class Watched:
-    """Passes batches on and notes which clips they hold."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self.batches, self.digest = batches, hashlib.blake2b(digest_size=8)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
-            self.digest.update(" ".join(batch.clip_ids).encode())
-            yield batch
+    """Mean training loss of the last 50 steps."""
+    top1: float
+    clips: int
 
 
 def main(arguments: Sequence[str] | None = None, schedule: Schedule = SCHEDULE) -> int:
-    """Run the benchmark and print its table, or with ``--json`` one object."""
+    """Run the benchmark and print its tables as Markdown, or with ``--json`` one object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=3000, help=f"clips to render, {LEAST_CLIPS} or more (3000)")
+    parser.add_argument("--clips", type=int, default=4000, help=f"clips to render, {LEAST_CLIPS} or more (4000)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of every arm (3)")
-    parser.add_argument("--work", type=Path, default=WORK, help=f"folder for corpus, shards and weights ({WORK})")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--only", type=int, metavar="SEED", help="train the models of this seed and print nothing")
+    parser.add_argument("--real", type=Path, default=REAL, help=f"folder of ut_interaction and asl_words ({REAL})")
+    parser.add_argument("--work", type=Path, default=WORK, help=f"folder for clips, shards and weights ({WORK})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     asked = parser.parse_args(arguments)
-    clips = prepare((asked.work / f"clips-{asked.clips}").absolute(), asked.clips)
+    work = asked.work.absolute()
+    rendered = learning_data.prepare(work / f"clips-{asked.clips}", asked.clips)
+    real = None
+    if asked.real.is_dir():
+        real = learning_real.prepare(work / "real", asked.real)
+    else:
+        print(f"{asked.real} is not there: without UT-Interaction (--real names another folder)", file=sys.stderr)
+    models = work / f"models-{fingerprint(asked.clips, recipe(schedule))[:8]}"
+    seeds = range(asked.seeds) if asked.only is None else [asked.only]
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        result = run(clips, asked.seeds, schedule)
+        scores: dict[str, list[Score]] = {"rendered": [], "real": []}
+        losses: list[float] = []
+        for seed in seeds:
+            trainer = Trainer(models / f"seed-{seed}" / "rendered", seed, schedule)
+            scores["rendered"] += on_rendered(rendered, trainer)
+            dual = trainer.pretrained(DUAL, rendered.unlabelled, schedule.pretrain_steps)
+            losses.append(held_out_loss(dual, rendered.held_out))
+            if real:
+                there = Trainer(models / f"seed-{seed}" / "real", seed, schedule, flip=True)
+                scores["real"] += on_real(real, there, dual)
     finally:
         dist.destroy_process_group()
+    if asked.only is not None:
+        return 0
+    result = {
+        "benchmark": "learning",
+        **recipe(schedule),
+        "rendered": {
+            "clips": _rendered_facts(rendered, schedule),
+            **figures(scores["rendered"], RENDERED_PAIRS),
+            "held_out_loss": losses,
+            "loss_of_predicting_the_mean": mean_loss(),
+        },
+        "real": real and {"clips": _real_facts(real), **figures(scores["real"], REAL_PAIRS)},
+        "masking": masking_seconds(rendered.unlabelled, schedule),
+    }
     print(json.dumps(result, indent=1) if asked.json else table(result))
     return 0
 
 
-def run(clips: Clips, seeds: int, schedule: Schedule) -> dict[str, Any]:
-    """Train and score all arms for the seeds 0, 1…; the figures, ready for JSON."""
-    scores: list[Score] = []
-    losses: list[float] = []
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            untrained = Pretrainer(PretrainerConfig(SIZE, FRAMES, IMAGE), torch.Generator().manual_seed(seed))
-            begun = {name: tensor.clone() for name, tensor in untrained.state_dict().items()}
-            pretrained = _pretrain(untrained, clips, seed, schedule, Path(folder) / "pretraining")
-            losses.append(_held_out_loss(pretrained, clips))
-            steps = schedule.finetune_steps
-            starts = {PRETRAINED: pretrained.state_dict(), UNTRAINED: begun, SCRATCH: None, LONGER: None}
-            for arm, start in starts.items():
-                length = steps + schedule.pretrain_steps if arm == LONGER else steps
-                model = Classifier(
-                    ClassifierConfig(SIZE, FRAMES, IMAGE, clips.class_names), torch.Generator().manual_seed(seed)
-                )
-                if start is not None:
-                    from_pretrainer(model, start, arm)
-                scores.append(_finetune(arm, model, clips, seed, schedule, length, Path(folder) / arm))
-            scores.append(_control(clips, seed, schedule))
-    return _figures(clips, schedule, scores, losses)
+def on_rendered(clips: RenderedClips, trainer: Trainer) -> list[Score]:
+    """Train and score all arms of one seed on the rendered clips."""
+    schedule, names = trainer.schedule, clips.class_names
+    few = clips.few(schedule.labels_per_class, trainer.seed)
+    brief, whole = schedule.finetune_steps, schedule.pretrain_steps + schedule.post_steps
+
+    def tuned(name: str, start: Path | None = None, steps: int = brief) -> Path:
+        return trainer.classifier(name, few, names, steps, start)
+
+    dual = trainer.pretrained(DUAL, clips.unlabelled, schedule.pretrain_steps)
+    encoder_masking = trainer.pretrained("encoder-masking", clips.unlabelled, schedule.pretrain_steps, "none")
+    post = trainer.classifier("post", clips.merged, names, schedule.post_steps, dual)
+    post_alone = trainer.classifier("post-alone", clips.merged, names, whole)
+    teacher = tuned("post-finetuned", post)
+    taught = trainer.student("taught", clips.unlabelled, teacher, schedule.distil_steps)
+    by_label = [
+        trainer.classifier(name, labelled, names, schedule.distil_steps, size=STUDENT)
+        for name, labelled in (("student-few", few), ("student-labels", [*few, *clips.merged]))
+    ]
+    arms = {
+        SCRATCH: [tuned("scratch")],
+        LONGER: [tuned("scratch-longer", steps=whole + brief)],
+        UNTRAINED: [tuned("untrained", trainer.untrained())],
+        PRETRAINED: [dual, tuned("pretrained-finetuned", dual)],
+        ENCODER_MASKING: [encoder_masking, tuned("encoder-masking-finetuned", encoder_masking)],
+        POST: [dual, post, teacher],
+        POST_ALONE: [post_alone, tuned("post-alone-finetuned", post_alone)],
+        TAUGHT: [taught],
+        ALONE: [by_label[0]],
+        LABELS: [by_label[1]],
+    }
+    found = {arm: predictions(stages[-1], clips.held_out) for arm, stages in arms.items()}
+    scores = [_score(arm, trainer.seed, stages, found[arm]) for arm, stages in arms.items()]
+    return [*scores, _control(clips, few, trainer)]
 
 
-def _pretrain(model: Pretrainer, clips: Clips, seed: int, schedule: Schedule, folder: Path) -> Pretrainer:
-    loader = LoaderConfig(
-        clips_per_batch=schedule.pretrain_clips, views=2, frames=FRAMES, size=IMAGE, seed=seed, workers=1
-    )
-    config = _fit_config(schedule.pretrain_steps, seed, schedule.pretrain_rate, (0.9, 0.95))
-    with closing(ClipLoader(clips.unlabelled, loader)) as batches, _bar("pre-training", seed, config.steps) as bar:
-        outcome = fit(Pretraining(model), batches, config, folder, DEVICE, report=lambda step: _show(bar, step.loss))
-    return load_pretrainer(outcome.checkpoint)
+def on_real(clips: RealClips, trainer: Trainer, elsewhere: Path) -> list[Score]:
+    """Train all arms of one seed on each fold of UT-Interaction, and score them on all folds together.
 
-
-def _finetune(
-    arm: str, model: Classifier, clips: Clips, seed: int, schedule: Schedule, steps: int, folder: Path
-) -> Score:
-    losses: list[float] = []
-    config = _fit_config(steps, seed, schedule.finetune_rate, (0.9, 0.999))
-    with closing(_labelled_batches(clips, seed, schedule)) as batches, _bar(arm, seed, steps) as bar:
-
-        def note(loss: float) -> None:
-            losses.append(loss)
-            _show(bar, loss)
-
-        watched = Watched(batches)
-        outcome = fit(Classification(model), watched, config, folder, DEVICE, report=lambda step: note(step.loss))
-    scored = _score(load_classifier(outcome.checkpoint), clips)
-    return Score(arm, seed, steps, scored.top1, statistics.mean(losses[-50:]), watched.digest.hexdigest())
-
-
-def _control(clips: Clips, seed: int, schedule: Schedule) -> Score:
-    model = conv3d.Conv3d(conv3d.ControlConfig(clips.class_names), seed)
-    steps, losses = schedule.finetune_steps, []
-    with closing(_labelled_batches(clips, seed, schedule)) as batches, _bar(CONTROL, seed, steps) as bar:
-        watched = Watched(batches)
-        for loss in conv3d.train(model, iter(watched), steps):
-            losses.append(loss)
-            _show(bar, loss)
-    # Scoring calls the model and reads its class names: all that it has of a Classifier.
-    scored = _score(cast(Classifier, model), clips)
-    return Score(CONTROL, seed, steps, scored.top1, statistics.mean(losses[-50:]), watched.digest.hexdigest())
-
-
-def _labelled_batches(clips: Clips, seed: int, schedule: Schedule) -> ClipLoader:
-    loader = LoaderConfig(clips_per_batch=schedule.finetune_clips, frames=FRAMES, size=IMAGE, seed=seed, workers=1)
-    return ClipLoader(clips.labelled, loader)
-
-
-def _fit_config(steps: int, seed: int, rate: float, betas: tuple[float, float]) -> FitConfig:
-    optim = OptimConfig(peak_rate=rate, warmup_steps=steps // 10, betas=betas)
-    return FitConfig(steps, checkpoint_every=steps, seed=seed, optim=optim)
-
-
-def _score(model: Classifier, clips: Clips) -> Evaluation:
-    """Three windows in time, averaged, as the demo's evaluation."""
-    views = EvaluationConfig(clips_per_batch=16, frames=FRAMES, size=IMAGE, temporal_views=3, workers=1)
-    with closing(EvaluationLoader(clips.held_out, views)) as batches:
-        return evaluate(model, batches, [sample.clip_id for sample in clips.held_out], DEVICE)
-
-
-@torch.no_grad()
-def _held_out_loss(model: Pretrainer, clips: Clips) -> float:
-    """Loss of pre-training on the held-out clips with fixed masks, the same for every seed."""
-    views = EvaluationConfig(clips_per_batch=32, frames=FRAMES, size=IMAGE, workers=1)
-    with closing(EvaluationLoader(clips.held_out, views)) as batches:
-        losses = [
-            (Pretraining(model).loss(batch, Draw(0, number, 0, 1), DEVICE).item(), len(batch.frames))
-            for number, batch in enumerate(batches)
-        ]
-    return sum(loss * rows for loss, rows in losses) / sum(rows for _, rows in losses)
-
-
-def mean_loss() -> float:
-    """Loss of predicting every cube's mean colour: the mean square of the normalised target.
-
-    Targets have an unbiased variance of 1 over the n pixels of a cube and channel, thus a mean square of (n - 1) / n.
+    ``elsewhere``: weights of pre-training on the rendered clips.
     """
-    pixels = SIZE.cube_values // 3
-    return (pixels - 1) / pixels
+    schedule, names = trainer.schedule, clips.class_names
+    brief, before = schedule.real_finetune_steps, schedule.real_pretrain_steps
+    stages: dict[str, list[Path]] = {}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for number, fold in enumerate(clips.folds):
+        dual = trainer.pretrained(f"fold-{number}/pretrained", fold.unlabelled, before)
+        starts = {SCRATCH: None, LONGER: None, PRETRAINED: dual, ELSEWHERE: elsewhere}
+        for place, (arm, start) in enumerate(starts.items()):
+            steps = before + brief if arm == LONGER else brief
+            tuned = trainer.classifier(f"fold-{number}/arm-{place}", fold.labelled, names, steps, start)
+            stages.setdefault(arm, []).extend([tuned, *([dual] if start == dual else [])])
+            found.setdefault(arm, {}).update(predictions(tuned, fold.held_out))
+    return [_score(arm, trainer.seed, paths, found[arm], len(clips.folds)) for arm, paths in stages.items()]
 
 
-def _figures(clips: Clips, schedule: Schedule, scores: list[Score], losses: list[float]) -> dict[str, Any]:
-    by_arm: dict[str, list[float]] = {}
-    for score in scores:
-        by_arm.setdefault(score.arm, []).append(score.top1)
-    held_out = [sample.class_id for sample in clips.held_out]
+def _score(arm: str, seed: int, stages: Sequence[Path], found: Mapping[str, tuple[int, int]], models: int = 1) -> Score:
+    """``stages``: those of all ``models``; of these, steps, seconds and losses are given for one, on average."""
+    known = [facts(path) for path in stages]
+    right = sum(wanted == named for wanted, named in found.values())
+    return Score(
+        arm,
+        seed,
+        steps=sum(each["steps"] for each in known) // models,
+        cpu_s=sum(each["cpu_s"] for each in known) / models,
+        loss=known[-1]["loss"],
+        top1=right / len(found),
+        clips=len(found),
+    )
+
+
+def _control(clips: RenderedClips, few: Sequence[Sample], trainer: Trainer) -> Score:
+    """The convolutional network on the batches of the arms that fine-tune; it is quick, and trained anew each time."""
+    steps, started = trainer.schedule.finetune_steps, time.process_time()
+    model = conv3d.Conv3d(conv3d.ControlConfig(clips.class_names), trainer.seed)
+    with closing(ClipLoader(few, trainer.labelled_loader())) as batches:
+        losses = list(conv3d.train(model, batches, steps))
+    seconds = time.process_time() - started
+    # Scoring calls the model and reads its class names: all that it has of a Classifier.
+    found = answers(cast(Classifier, model), clips.held_out)
+    top1 = sum(p.class_id == p.predicted for p in found) / len(found)
+    return Score(CONTROL, trainer.seed, steps, seconds, statistics.mean(losses[-50:]), top1, len(found))
+
+
+def _rendered_facts(clips: RenderedClips, schedule: Schedule) -> dict[str, Any]:
     return {
-        "benchmark": "learning",
-        "schedule": asdict(schedule),
-        "size": SIZE.name,
-        "clips": {
-            "unlabelled": len(clips.unlabelled),
-            "labelled": len(clips.labelled),
-            "labelled_per_class": dict(zip(clips.class_names, clips.labelled_per_class, strict=True)),
-            "held_out": len(clips.held_out),
-        },
-        "chance_uniform": 1 / len(clips.class_names),
-        "chance_largest_class": max(held_out.count(class_id) for class_id in set(held_out)) / len(held_out),
-        "top1": {arm: {"mean": statistics.mean(values), "spread": spread(values)} for arm, values in by_arm.items()},
-        "difference": {
-            other: difference(by_arm[PRETRAINED], by_arm[other]) for other in (UNTRAINED, SCRATCH, LONGER)
-        },
-        "pretraining": {
-            "held_out_loss": losses,
-            "loss_of_predicting_the_mean": mean_loss(),
-            "below_the_mean": max(losses) < mean_loss(),
-        },
-        "scores": [asdict(score) for score in scores],
+        "unlabelled": len(clips.unlabelled),
+        "labelled": schedule.labels_per_class * len(clips.class_names),
+        "merged": len(clips.merged),
+        "held_out": len(clips.held_out),
+        "chance": 1 / len(clips.class_names),
     }
 
 
-def _bar(what: str, seed: int, steps: int) -> "tqdm[Any]":
-    return tqdm(total=steps, desc=f"seed {seed}, {what}", unit="step")
-
-
-def _show(bar: "tqdm[Any]", loss: float) -> None:
-    bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-    bar.update()
+def _real_facts(clips: RealClips) -> dict[str, Any]:
+    folds = clips.folds
+    return {
+        "folds": len(folds),
+        "scored": sum(len(fold.held_out) for fold in folds),
+        "labelled": f"{min(len(fold.labelled) for fold in folds)} to {max(len(fold.labelled) for fold in folds)}",
+        "unlabelled": f"{min(len(fold.unlabelled) for fold in folds)} to {max(len(fold.unlabelled) for fold in folds)}",
+        "chance": 1 / len(clips.class_names),
+        "top1_metadata_only": clips.top1_metadata_only,
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The clips of the learning benchmark: a corpus of its own, taken through the real steps to three snapshots."""
+"""The rendered clips of the learning benchmark: a corpus of its own, taken through the real steps to snapshots."""
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,36 +19,77 @@ from warehouse.step_result import Progress
 from warehouse.store import Store
 
 CORPUS_SEED = 1
-"""Not the demo's, on which the recipe was chosen."""
+"""Not the demo's, and not that on which the recipe was chosen."""
 STRIDE = 4
-UNLABELLED, LABELLED, HELD_OUT = "unlabeled_hybrid", "labelled", "held_out"
+UNLABELLED, LABELLED, MERGED, HELD_OUT = "unlabeled_hybrid", "labelled", "merged", "held_out"
 TAXONOMY = "motions"
+LICENCE = "rendered by Reelhouse, Apache-2.0"
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What is trained and scored on. ``held_out`` is what no training split holds, nor a copy of it."""
+class Snapshot:
+    """A collection as it was taken: where its clips lie, and the names of its classes (none: unlabelled)."""
+
+    store: Store
+    snapshot_id: str
+    class_names: tuple[str, ...]
+
+    def samples(self, split: str) -> list[Sample]:
+        """The clips of one split."""
+        return list(open_snapshot(self.store, self.snapshot_id, split))
+
+
+@dataclass(frozen=True)
+class RenderedClips:
+    """What is trained and scored on. ``held_out`` is what no training split holds, nor a copy of it.
+
+    ``labelled`` is what the few labels are drawn from (Kinetics-400's training clips), ``merged`` the labelled clips of
+    the other two Kinetics under the same class names, without the clips of ``labelled``.
+    """
 
     unlabelled: list[Sample]
     labelled: list[Sample]
+    merged: list[Sample]
     held_out: list[Sample]
     class_names: tuple[str, ...]
 
-    @property
-    def labelled_per_class(self) -> list[int]:
-        """Number of labelled training clips of each class."""
-        classes = [sample.class_id for sample in self.labelled]
-        return [classes.count(class_id) for class_id in range(len(self.class_names))]
+    def few(self, per_class: int, seed: int) -> list[Sample]:
+        """``per_class`` labelled clips of each class, drawn anew for each seed.
+
+        Raises:
+            ValueError: a class has fewer.
+        """
+        drawn: list[Sample] = []
+        for class_id, name in enumerate(self.class_names):
+            own = [sample for sample in self.labelled if sample.class_id == class_id]
+            if len(own) < per_class:
+                raise ValueError(f"class {name!r} has {len(own)} labelled clips, not {per_class}: render more clips")
+            drawn += sorted(own, key=lambda s: hashlib.blake2b(f"{seed}/{s.clip_id}".encode()).digest())[:per_class]
+        return drawn
 
 
-def prepare(work: Path, clips: int) -> Clips:
+def prepare(work: Path, clips: int, corpus_seed: int = CORPUS_SEED) -> RenderedClips:
     """Render ``clips`` clips and curate, pack and list them, under ``work``; what is there already stays.
 
     Raises:
-        FileExistsError: ``work`` holds a corpus of another number of clips.
+        FileExistsError: ``work`` holds a corpus of another number of clips or another seed.
     """
-    build(work / "corpus", clips, CORPUS_SEED)
-    config = _config(work)
+    build(work / "corpus", clips, corpus_seed)
+    _, snapshots = curate(_config(work))
+    labelled = snapshots[LABELLED].samples("train")
+    known = {sample.clip_id for sample in labelled}
+    [class_names] = {snapshots[name].class_names for name in (LABELLED, MERGED, HELD_OUT)}
+    return RenderedClips(
+        snapshots[UNLABELLED].samples("train"),
+        labelled,
+        [sample for sample in snapshots[MERGED].samples("train") if sample.clip_id not in known],
+        snapshots[HELD_OUT].samples("val"),
+        class_names,
+    )
+
+
+def curate(config: Config) -> tuple[Store, dict[str, Snapshot]]:
+    """Take the sources of a configuration through the real steps; a snapshot of each collection, by name."""
     store = Store(config.data_root)
     steps.write_sources(store, config)
     for source in config.sources:
@@ -61,17 +103,39 @@ def prepare(work: Path, clips: int) -> Clips:
         steps.plan_source(store, config, source)
     with _Bar("shards") as progress:
         execute_plans(store, config, config.sources, progress)
-    taken = {collection.name: take_snapshot(store, config, collection) for collection in config.collections}
+    taken = [(collection.name, take_snapshot(store, config, collection)) for collection in config.collections]
+    return store, {name: Snapshot(store, row["snapshot_id"], tuple(row["classes"] or ())) for name, row in taken}
 
-    def samples(collection: str, split: str) -> list[Sample]:
-        return open_snapshot(store, taken[collection]["snapshot_id"], split)
 
-    [class_names] = {tuple(taken[name]["classes"]) for name in (LABELLED, HELD_OUT)}
-    return Clips(samples(UNLABELLED, "train"), samples(LABELLED, "train"), samples(HELD_OUT, "val"), class_names)
+def source(
+    name: str,
+    kind: str,
+    media_root: Path,
+    annotations: Mapping[str, Path],
+    collections: Sequence[str],
+    priority: int,
+    licence: str,
+    namespace: str,
+) -> Source:
+    """A source of the benchmark, every ``STRIDE``-th frame of whose clips is taken."""
+    return Source(
+        name=name,
+        kind=kind,
+        media_root=media_root,
+        annotations=annotations,
+        collections=tuple(collections),
+        stride=STRIDE,
+        licence=licence,
+        namespace=namespace,
+        priority=priority,
+        columns={},
+        splits={},
+        where={},
+    )
 
 
 def _config(work: Path) -> Config:
-    """Kinetics-400 is the labelled set; the validation clips of all three Kinetics are held out."""
+    """Kinetics-400 is the labelled set, the other two are merged; the validation clips of all three are held out."""
     return Config(
         path=Path(__file__),
         data_root=work / "data",
@@ -80,6 +144,7 @@ def _config(work: Path) -> Config:
         collections=(
             Collection(UNLABELLED, ("train",), None, 0),
             Collection(LABELLED, ("train",), TAXONOMY, 0),
+            Collection(MERGED, ("train",), TAXONOMY, 0),
             Collection(HELD_OUT, ("val",), TAXONOMY, 0),
         ),
         taxonomies=(Taxonomy(TAXONOMY, ALIASES),),
@@ -90,31 +155,16 @@ def _config(work: Path) -> Config:
 
 def _source(corpus: Path, name: str, priority: int) -> Source:
     root = corpus / name
-    collections = [UNLABELLED]
     if name in KINETICS:
-        kind, namespace, media_root = "kinetics", "youtube", root / "videos"
-        annotations = {split: root / "annotations" / f"{split}.csv" for split in ("train", "val")}
-        collections += [LABELLED, HELD_OUT] if name == KINETICS[0] else [HELD_OUT]
-    elif name == SSV2:
-        kind, namespace, media_root = "something_something_v2", "something_something_v2", root / "videos"
+        kinetics = {split: root / "annotations" / f"{split}.csv" for split in ("train", "val")}
+        collections = (UNLABELLED, LABELLED if name == KINETICS[0] else MERGED, HELD_OUT)
+        return source(name, "kinetics", root / "videos", kinetics, collections, priority, LICENCE, "youtube")
+    if name == SSV2:
         files = {"labels": "labels", "train": "train", "val": "validation"}
-        annotations = {role: root / f"{file}.json" for role, file in files.items()}
-    else:
-        kind, namespace, media_root, annotations = "folder", name, root, {}
-    return Source(
-        name=name,
-        kind=kind,
-        media_root=media_root,
-        annotations=annotations,
-        collections=tuple(collections),
-        stride=STRIDE,
-        licence="rendered by Reelhouse, Apache-2.0",
-        namespace=namespace,
-        priority=priority,
-        columns={},
-        splits={},
-        where={},
-    )
+        lists = {role: root / f"{file}.json" for role, file in files.items()}
+        kind = "something_something_v2"
+        return source(name, kind, root / "videos", lists, (UNLABELLED,), priority, LICENCE, kind)
+    return source(name, "folder", root, {}, (UNLABELLED,), priority, LICENCE, name)
 
 
 class _Bar:

@@ -20,6 +20,7 @@ import duckdb
 
 from assets.data_charts import class_counts, distributions, stacked_bars
 from warehouse.catalog.build import connect
+from warehouse.catalog.confining import confine
 from warehouse.commands.printing import print_table
 from warehouse.config import load
 from warehouse.store import Store, replace_file
@@ -65,8 +66,7 @@ def questions(page: str) -> list[Question]:
 
 
 def ask(connection: duckdb.DuckDBPyConnection, question: Question) -> Answer:
-    """Ask as ``reelhouse sql`` does: of the catalog alone."""
-    connection.execute("SET enable_external_access = false")
+    """Ask on a connection that is confined, as ``reelhouse sql``'s are: of the catalog alone."""
     started = time.perf_counter()
     result = connection.execute(question.sql)
     names = tuple(column[0] for column in result.description or ())
@@ -133,7 +133,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the answers as one object, and write nothing")
     options = parser.parse_args()
     page = PAGE.read_text()
-    with connect(Store(load(check_files=False).data_root)) as connection:
+    store = Store(load(check_files=False).data_root)
+    with connect(store) as connection:
+        confine(connection, store)
         answers = {each.question: ask(connection, each) for each in questions(page)}
     if options.json:
         printed = {name: {"seconds": a.seconds, "names": a.names, "rows": a.rows} for name, a in answers.items()}

@@ -37,6 +37,7 @@ class Clips:
 
     frames: Tensor
     class_ids: Tensor
+    clip_ids: tuple[str, ...]
     share: float = 1.0
 
 
@@ -67,7 +68,7 @@ def build(name: str, size: str, frames: int, image: int, batch: int) -> Arm:
     frames_BTHWC = torch.randint(256, (batch, frames, image, image, 3), dtype=torch.uint8, generator=generator)
     draw = Draw(seed=0, step=0, rank=0, ranks=1)
     if name in (OURS, OURS_WITHOUT_ONEDNN, OURS_ENCODER_ONLY):
-        clips, device = Clips(frames_BTHWC, torch.full((batch,), -1)), torch.device("cpu")
+        clips, device = Clips(frames_BTHWC, torch.full((batch,), -1), ("noise",) * batch), torch.device("cpu")
 
         def loss() -> Tensor:
             before = torch.backends.mkldnn.set_flags(_enabled=name != OURS_WITHOUT_ONEDNN)[0]
@@ -77,7 +78,7 @@ def build(name: str, size: str, frames: int, image: int, batch: int) -> Arm:
                 torch.backends.mkldnn.set_flags(_enabled=before)
 
         return Arm(ours, loss)
-    masks = ours.draw_masks(batch, draw.generator("masks", torch.device("cpu"), per_rank=False))
+    masks = ours.draw_masks(batch, draw.generator("masks", torch.device("cpu")))
     hidden_BN, undecoded_BN = boolean(masks, config.grid.tokens)
     pixels_BTCHW = normalised(frames_BTHWC)
     if name == TRANSFORMERS:

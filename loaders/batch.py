@@ -14,7 +14,7 @@ class Batch:
 
     Attributes:
         frames: uint8 (B, T, S, S, 3), RGB, not normalised; float32 on the same scale where they are mixed.
-        class_ids: int64 (B,), -1 for an unlabelled clip.
+        class_ids: int64 (B,), on the CPU; -1 for an unlabelled clip.
         clip_ids: per clip in training, per row in evaluation.
         cursor: where the stream continues after this batch.
         data_wait_s: seconds that the consumer waited for this batch.

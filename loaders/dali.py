@@ -163,7 +163,7 @@ class DaliEvaluationLoader:
 
 
 def _refuse(clip: FailedClip) -> None:
-    raise EvaluationClipError(f"{clip.error}\nRepair it or take it out of the snapshot.")
+    raise EvaluationClipError(clip)
 
 
 def device_of(device: torch.device | str) -> torch.device:

@@ -21,7 +21,11 @@ __all__ = ["EvaluationClipError", "EvaluationConfig", "EvaluationLoader"]
 
 
 class EvaluationClipError(RuntimeError):
-    """A clip of an evaluation cannot be read or decoded: a score without it would be another score."""
+    """A clip of an evaluation cannot be read or decoded: a score without it would be another score. ``clip`` is it."""
+
+    def __init__(self, clip: FailedClip) -> None:
+        super().__init__(f"{clip.error}\nRepair it or take it out of the snapshot.")
+        self.clip = clip
 
 
 class EvaluationLoader:
@@ -59,7 +63,7 @@ class EvaluationLoader:
             done: list[Result] = []
             for result in islice(results, clips):
                 if isinstance(result.outcome, FailedClip):
-                    raise EvaluationClipError(f"{result.outcome.error}\nRepair it or take it out of the snapshot.")
+                    raise EvaluationClipError(result.outcome)
                 builder.add(result.place)
                 done.append(result)
             frames_CVTSS3 = torch.from_numpy(builder.finish())

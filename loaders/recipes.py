@@ -44,7 +44,8 @@ def small() -> StageLoaders:
 
 
 def paper() -> StageLoaders:
-    """Batches for each of 64 GPUs: 32 videos × 4 views in pre-training (§4.1), 2 videos × 2 views after it (§4.2)."""
+    """The paper's views. Batches are 32 videos × 4 views (§4.1), and 2 videos × 2 views after it (§4.2), until
+    ``pipelines.paper`` deals a step's videos over GPUs."""
     return _videomae(pretrain_clips=32, supervised_clips=2)
 
 
@@ -110,7 +111,12 @@ def stage_loaders(config: Config) -> StageLoaders:
     )
 
 
-def _labelled(loader: LoaderConfig, config: Config, collection: str) -> LoaderConfig:
+def kinds_of(config: Config, collection: str | None) -> set[str]:
+    """The kinds of the sources that feed a collection; none of one that is a query."""
+    return {source.kind for source in config.sources if collection in source.collections}
+
+
+def _labelled(loader: LoaderConfig, config: Config, collection: str | None) -> LoaderConfig:
     if loader.flip:
         loader = replace(loader, unflipped=tuple(source.name for source in config.sources if not source.flip))
     if loader.sampling == "linspace" and _whole_clips(config, collection):
@@ -118,7 +124,7 @@ def _labelled(loader: LoaderConfig, config: Config, collection: str) -> LoaderCo
     return loader
 
 
-def _whole_clips(config: Config, collection: str) -> bool:
+def _whole_clips(config: Config, collection: str | None) -> bool:
     """Whether all sources of a collection are such that what happens in a clip takes all of it."""
-    kinds = {source.kind for source in config.sources if collection in source.collections}
+    kinds = kinds_of(config, collection)
     return bool(kinds) and kinds <= set(DIRECTED_KINDS)

@@ -22,7 +22,9 @@ class HostLoader(Protocol):
 
 
 class DeviceBatches:
-    """A loader's batches with frames and classes on the device; on a CPU the loader's own, untouched.
+    """A loader's batches with frames on the device; on a CPU the loader's own, untouched.
+
+    Classes stay on the CPU, where they can be looked at without waiting for the device.
 
     With CUDA a thread copies the next batch while the model computes. Workers write into pinned memory then, so the
     frames, uint8, are copied once, by the device. ``data_wait_s`` is what the consumer waited. What the loader
@@ -57,8 +59,7 @@ class DeviceBatches:
                 batch = next(self._ahead)
             except StopIteration:
                 return
-            for tensor in (batch.frames, batch.class_ids):
-                tensor.record_stream(torch.cuda.current_stream(self._device))  # they were made on the thread's
+            batch.frames.record_stream(torch.cuda.current_stream(self._device))  # they were made on the thread's
             yield replace(batch, data_wait_s=time.perf_counter() - asked)
 
     def _copied(self) -> Iterator[Batch]:
@@ -66,10 +67,9 @@ class DeviceBatches:
         for batch in self._loader:
             with torch.cuda.stream(stream):
                 frames = batch.frames.to(self._device, non_blocking=True)
-                class_ids = batch.class_ids.to(self._device)
             # Until then the batch has to be kept: without it, workers may write to its memory.
             stream.synchronize()
-            yield replace(batch, frames=frames, class_ids=class_ids)
+            yield replace(batch, frames=frames)
 
     def close(self) -> None:
         """End the thread, and let go of the memory. The loader is the caller's to close, afterwards."""

@@ -1,21 +1,22 @@
-"""``python -m model``: what is done with weights outside of a run."""
+"""``python -m model``: what is done with models outside of a run."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from model.commands import convert
+from model.commands import convert, memory, predict
+from model.commands.errors import CommandError
 from model.transfer import TransferError
 from model.weights import CheckpointError
 
-_COMMANDS = (convert,)
-_TOLD = (CheckpointError, TransferError)
+_COMMANDS = (convert, predict, memory)
+_TOLD = (CheckpointError, CommandError, TransferError)
 """Errors whose message says what to do: printed without a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 1 with a message on standard error)."""
-    parser = argparse.ArgumentParser(prog="python -m model", description="What is done with weights outside of a run.")
+    parser = argparse.ArgumentParser(prog="python -m model", description="What is done with models outside of a run.")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in _COMMANDS:
         command.add(commands)

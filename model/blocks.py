@@ -8,8 +8,8 @@ import math
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
+from model.attention import attention
 from model.linear import Linear, gelu_linear, linear, norm_linear
 from model.sizes import Size
 
@@ -66,9 +66,7 @@ class Attention(nn.Module):
         """Attention over N of the normed tokens: same shape."""
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = norm_linear(tokens_BND, norm, self.qkv.weight, bias)
-        q_BHNE, k_BHNE, v_BHNE = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed_BHNE = functional.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)
-        return self.proj(mixed_BHNE.transpose(1, 2).flatten(2))
+        return self.proj(attention(qkv.unflatten(-1, (3, self.heads, -1))))
 
 
 class Mlp(nn.Module):

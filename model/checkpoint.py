@@ -1,29 +1,36 @@
 """Checkpoints: a folder that is there completely or not at all.
 
-``step-000120/`` holds ``state/`` (model and optimiser, sharded, for going on), ``weights.safetensors`` (the model
-alone, whole, with its configuration: for the next stage and for evaluation) and ``meta.json``. It is written under a
-temporary name beside its place and renamed; older ones go only after that.
+``step-000120/`` holds ``state/`` (models and optimisers, sharded, for going on with any number of ranks),
+``weights.safetensors`` (the model alone, whole, with its configuration: for the next stage and for evaluation) and
+``meta.json``; of a run that averages its weights also ``averaged/weights.safetensors``. Where several models are
+trained together, the weights of each are in a folder of its name. A checkpoint is written under a temporary name beside
+its place and renamed; older ones go only after that.
+
+Kept are the last few and the best one: by the measure that ``meta.json`` has, of those measured as the last one is.
+Stages that follow start from the last one: the best was selected on what it was measured on.
 """
 
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from model.classifier import Classifier
@@ -33,31 +40,44 @@ from model.weights import WEIGHTS, CheckpointError, write_weights
 NAME = re.compile(r"step-(\d{6,})")
 TEMPORARY = ".step-*.tmp"
 META = "meta.json"
+AVERAGED = "averaged"
+"""Folder of the averaged weights, beside the others."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How good the models of a checkpoint are, by what: higher is better. NaN: nobody knows, and it is not saved."""
+
+    name: str
+    value: float
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint: where it is and what ``meta.json`` says.
 
-    ``step`` counts the optimiser steps taken, ``cursors`` holds each rank's place in its stream of batches.
+    ``step`` counts the optimiser steps taken, ``cursors`` holds each rank's place in its stream of batches (another
+    number of ranks goes on by ``loaders.continuing``), and ``loop`` what the training loop wants to know again.
     """
 
     path: Path
     step: int
     seed: int
     cursors: tuple[Mapping[str, int], ...]
+    measure: Measure | None = None
+    loop: Mapping[str, Any] = field(default_factory=dict)
 
-    def cursor(self, rank: int, ranks: int) -> dict[str, int]:
-        """The fields of the cursor from which a rank's stream goes on.
 
-        Raises CheckpointError if the checkpoint was saved by another number of ranks.
-        """
-        if ranks != len(self.cursors):
-            raise CheckpointError(
-                f"{self.path} was saved by {len(self.cursors)} ranks and cannot go on with {ranks}:"
-                " start as many, or start a new run from its weights"
-            )
-        return dict(self.cursors[rank])
+@dataclass(frozen=True)
+class Trained:
+    """A model in training, sharded, with its optimiser and, where its weights are averaged, the averages.
+
+    ``averaged`` has a tensor for each parameter, by its name and sharded like it.
+    """
+
+    model: Pretrainer | Classifier
+    optimizer: Optimizer
+    averaged: Mapping[str, Tensor] | None = None
 
 
 def read(path: Path) -> Checkpoint:
@@ -66,34 +86,49 @@ def read(path: Path) -> Checkpoint:
         meta = json.loads((path / META).read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is no checkpoint: it has no {META}") from error
+    measure = meta.get("measure")
     return Checkpoint(
         path=path,
         step=meta["step"],
         seed=meta["seed"],
         cursors=tuple(meta["cursors"]),
+        measure=Measure(**measure) if measure else None,
+        loop=meta.get("loop", {}),
     )
 
 
 def latest(folder: Path) -> Checkpoint | None:
     """The complete checkpoint with most steps in ``folder``, or None. Unfinished ones do not count."""
-    if not folder.is_dir():
+    complete = _complete(folder)
+    return read(complete[-1]) if complete else None
+
+
+def best(folder: Path) -> Checkpoint | None:
+    """The best complete checkpoint in ``folder``, of equals the latest, or None.
+
+    Compared are those that were measured by what the latest was measured by.
+    """
+    measured = [(found.measure, found) for found in map(read, _complete(folder)) if found.measure]
+    if not measured:
         return None
-    steps = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
-    return read(max(steps)[1]) if steps else None
+    name = measured[-1][0].name
+    return max((measure.value, found.step, found) for measure, found in measured if measure.name == name)[2]
 
 
 def save(
     folder: Path,
     step: int,
     seed: int,
-    model: Pretrainer | Classifier,
-    optimizer: Optimizer,
+    trained: Mapping[str, Trained],
     cursor: Mapping[str, int],
     keep: int,
+    measure: Measure | None = None,
+    loop: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``folder/step-NNNNNN`` with all ranks together, then remove all but the ``keep`` newest.
+    """Write ``folder/step-NNNNNN`` with all ranks together, then remove all but the ``keep`` newest and the best.
 
-    ``model`` is sharded over the ranks; ``cursor`` is this rank's.
+    ``trained`` has the models by name ("" for one alone), ``cursor`` is this rank's; ``measure`` and ``loop`` (for
+    JSON) are the same on all ranks.
     """
     rank = dist.get_rank()
     final = folder / f"step-{step:06d}"
@@ -106,13 +141,18 @@ def save(
             shutil.rmtree(leftover)
         temporary.mkdir()
     dist.barrier()
-    model_state, optimizer_state = get_state_dict(model, optimizer)
-    dcp.save({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=temporary / "state")
-    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    dcp.save(_state(trained), checkpoint_id=temporary / "state")
+    for name, one in trained.items():
+        _write_weights(one, temporary / name)
     if rank == 0:
-        # On disk before the rename that makes them count; so are the files of state/.
-        write_weights(temporary / WEIGHTS, model.kind, model.config, cast(dict[str, Tensor], whole))
-        meta = {"step": step, "seed": seed, "cursors": cursors, "torch": torch.__version__}
+        meta = {
+            "step": step,
+            "seed": seed,
+            "cursors": cursors,
+            "measure": asdict(measure) if measure and not math.isnan(measure.value) else None,
+            "loop": dict(loop or {}),
+            "torch": torch.__version__,
+        }
         with (temporary / META).open("w") as file:
             file.write(json.dumps(meta, indent=2))
             file.flush()
@@ -120,23 +160,71 @@ def save(
     dist.barrier()
     if rank == 0:
         temporary.rename(final)
-        remove_older(folder, keep)
+        _remove_others(folder, keep)
     dist.barrier()
     return final
 
 
-def remove_older(folder: Path, keep: int) -> None:
-    """Leave the ``keep`` checkpoints with most steps."""
-    complete = sorted((int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name)))
-    for _, path in complete[:-keep]:
+def restore(checkpoint: Checkpoint, trained: Mapping[str, Trained]) -> None:
+    """Load models, optimisers and averages, sharded over the present ranks, in place."""
+    state = _state(trained)
+    dcp.load(state, checkpoint_id=checkpoint.path / "state")
+    for name, one in trained.items():
+        part = state[name] if name else state
+        set_state_dict(one.model, one.optimizer, model_state_dict=part["model"], optim_state_dict=part["optimizer"])
+
+
+def _state(trained: Mapping[str, Trained]) -> dict[str, Any]:
+    """What ``state/`` holds, as the ranks have it now: a part for each name; that of "" is not nested."""
+    state: dict[str, Any] = {}
+    for name, one in trained.items():
+        model_state, optimizer_state = get_state_dict(one.model, one.optimizer)
+        part: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
+        if one.averaged is not None:
+            part["averaged"] = dict(one.averaged)  # loaded in place
+        state.update({name: part} if name else part)
+    return state
+
+
+def _write_weights(one: Trained, folder: Path) -> None:
+    """Gather the weights, and their averages, and write them on rank 0."""
+    model = one.model
+    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    files = {folder: cast(dict[str, Tensor], whole)}
+    if one.averaged is not None:
+        files[folder / AVERAGED] = _gathered(one.averaged)
+    if dist.get_rank() == 0:
+        for place, tensors in files.items():
+            place.mkdir(parents=True, exist_ok=True)
+            # On disk before the rename that makes them count; so are the files of state/.
+            write_weights(place / WEIGHTS, model.kind, model.config, tensors)
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whole, in memory of the host, on rank 0; nothing on the others."""
+    gathered = {}
+    for name, tensor in tensors.items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if dist.get_rank() == 0:
+            gathered[name] = whole.cpu()
+    return gathered
+
+
+def _complete(folder: Path) -> list[Path]:
+    """The complete checkpoints, by steps."""
+    if not folder.is_dir():
+        return []
+    steps = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(steps)]
+
+
+def _remove_others(folder: Path, keep: int) -> None:
+    """Leave the ``keep`` checkpoints with most steps, and the best one."""
+    found = best(folder)
+    for path in _complete(folder)[:-keep]:
+        if found and path == found.path:
+            continue
         # Out of the way first: a folder that is half removed must not look like a checkpoint.
         doomed = path.with_name(f".{path.name}.tmp")
         path.rename(doomed)
         shutil.rmtree(doomed)
-
-
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
-    """Load model and optimiser, sharded over the present ranks, in place."""
-    model_state, optimizer_state = get_state_dict(model, optimizer)
-    dcp.load({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=checkpoint.path / "state")
-    set_state_dict(model, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state)

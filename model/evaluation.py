@@ -86,7 +86,7 @@ def evaluate(
     has no class of the model's or another number of views than the others.
     """
     model.to(device).eval()
-    predictions = tuple(_predictions(model, batches, device))
+    predictions = tuple(predict(model, batches, device))
     _check(predictions, expected, len(model.config.class_names))
     classes = len(model.config.class_names)
     confusion = np.zeros((classes, classes), dtype=np.int64)
@@ -107,8 +107,9 @@ def evaluate(
     )
 
 
-def _predictions(model: Classifier, batches: Iterable[ViewBatch], device: torch.device) -> Iterator[Prediction]:
-    """One prediction per run of rows with the same clip id."""
+@torch.no_grad()
+def predict(model: Classifier, batches: Iterable[ViewBatch], device: torch.device) -> Iterator[Prediction]:
+    """A prediction for each run of rows with the same clip id, of a model that is on ``device`` and set to ``eval``."""
     current: tuple[str, int] | None = None
     views: list[NDArray[np.float32]] = []
     for batch in batches:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from model import cubes
-from model.blocks import NORM_EPSILON, Block, CubeEmbedding, drop_path_scales, initialise_embedding, sinusoid_positions
+from model.blocks import NORM_EPSILON, Block, CubeEmbedding, initialise_embedding, sinusoid_positions
 from model.sizes import Grid, Size
 
 
@@ -57,20 +57,16 @@ class PooledEncoder(nn.Module):
                     nn.init.zeros_(module.bias)
         initialise_embedding(self.patch_embed, generator)
 
-    def pooled(self, frames_BTHWC: Tensor, drop_path: float = 0.0, generator: Generator | None = None) -> Tensor:
+    def pooled(self, frames_BTHWC: Tensor, branch_scales_L2B: Tensor | None = None) -> Tensor:
         """Normed mean of the last block's tokens, (B, dim), of clips on the scale 0..255 (uint8, or float when mixed).
 
-        With a generator, drop path is drawn from it; without one the model is deterministic.
+        ``branch_scales_L2B`` weighs the parts of every block for each clip (:func:`model.blocks.drop_path_scales`).
         """
         size = self.config.size
         tokens_BND = self.patch_embed(cubes.normalise(cubes.to_cubes(frames_BTHWC, size, self.config.grid)))
         tokens_BND = tokens_BND + self.positions_ND
-        if generator is None or drop_path == 0:
-            scales_L2B: list[Tensor | None] = [None] * size.depth
-        else:
-            scales_L2B = list(drop_path_scales(size.depth, len(frames_BTHWC), drop_path, generator))
-        for block, scales_2B in zip(self.blocks, scales_L2B, strict=True):
-            tokens_BND = block(tokens_BND, scales_2B)
+        for number, block in enumerate(self.blocks):
+            tokens_BND = block(tokens_BND, None if branch_scales_L2B is None else branch_scales_L2B[number])
         return self.fc_norm(tokens_BND.mean(1))
 
 

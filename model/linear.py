@@ -25,7 +25,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """``torch.nn.functional.linear``: (..., I) to (..., O)."""
-    if _in_onednn(x, weight_OI):
+    if in_onednn(x, weight_OI):
         return _Linear.apply(x, weight_OI, bias_O)
     return functional.linear(x, weight_OI, bias_O)
 
@@ -35,19 +35,20 @@ def gelu_linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
 
     In oneDNN the GELU is worked out again in the backward pass, rather than kept: it is the widest of all activations.
     """
-    if _in_onednn(x, weight_OI):
+    if in_onednn(x, weight_OI):
         return _GeluLinear.apply(x, weight_OI, bias_O)
     return functional.linear(functional.gelu(x), weight_OI, bias_O)
 
 
 def norm_linear(x: Tensor, norm: nn.LayerNorm, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """A linear layer of ``norm`` of x: (..., I) to (..., O). In oneDNN the normed x is worked out again, too."""
-    if _in_onednn(x, weight_OI):
+    if in_onednn(x, weight_OI):
         return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, weight_OI, bias_O)
     return functional.linear(norm(x), weight_OI, bias_O)
 
 
-def _in_onednn(x: Tensor, weight_OI: Tensor) -> bool:
+def in_onednn(x: Tensor, weight_OI: Tensor) -> bool:
+    """Whether the two are multiplied in oneDNN."""
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -58,7 +59,7 @@ def _in_onednn(x: Tensor, weight_OI: Tensor) -> bool:
     )
 
 
-def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """``left @ right.T + bias``, of rows or columns that need not be contiguous: oneDNN takes transposed ones."""
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
 
@@ -69,8 +70,8 @@ def _gradients(
     """Gradients of a linear layer by its input, weight and bias, those that are needed."""
     rows_NO, x_NI = gradient.flatten(0, -2), x.flatten(0, -2)
     return (
-        _product(gradient, weight_OI.t()) if needed[0] else None,
-        _product(rows_NO.t(), x_NI.t()) if needed[1] else None,
+        product(gradient, weight_OI.t()) if needed[0] else None,
+        product(rows_NO.t(), x_NI.t()) if needed[1] else None,
         rows_NO.sum(0) if needed[2] else None,
     )
 
@@ -79,7 +80,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight_OI)
-        return _product(x, weight_OI, bias_O)
+        return product(x, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
@@ -91,7 +92,7 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight_OI)
-        return _product(functional.gelu(x), weight_OI, bias_O)
+        return product(functional.gelu(x), weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable
@@ -111,7 +112,7 @@ class _NormLinear(torch.autograd.Function):
         normed, mean, reciprocal = torch.native_layer_norm(x, gain_I.shape, gain_I, shift_I, epsilon)
         ctx.save_for_backward(x, mean, reciprocal, gain_I, shift_I, weight_OI)
         ctx.epsilon = epsilon
-        return _product(normed, weight_OI, bias_O)
+        return product(normed, weight_OI, bias_O)
 
     @staticmethod
     @once_differentiable

@@ -36,10 +36,9 @@ class Masks:
     counted_BM: Tensor
     """bool, which of ``decoded_BM`` the encoder did not see."""
 
-    def rows(self, start: int, count: int) -> "Masks":
-        """The masks of ``count`` clips from ``start`` on."""
-        rows = slice(start, start + count)
-        return Masks(self.visible_BV[rows], self.decoded_BM[rows], self.counted_BM[rows])
+    def rows(self, rows_R: Tensor) -> "Masks":
+        """The masks of some of the clips, by their int64 numbers."""
+        return Masks(self.visible_BV[rows_R], self.decoded_BM[rows_R], self.counted_BM[rows_R])
 
 
 def tube_visible(batch: int, grid: Grid, ratio: float, generator: Generator) -> Tensor:

@@ -1,10 +1,11 @@
 """What each stage learns from a batch: the loss of pre-training and of classification.
 
-Randomness (masks, drop path, dropout) is a function of seed, step and rank, so a resumed run repeats it without any
-generator being saved.
+Randomness (masks, drop path, dropout) is a function of the seed, the step and a clip's place in it, so a resumed run
+repeats it without any generator being saved, and it does not hang on how a step's clips are dealt over ranks.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class ClipBatch(Protocol):
 
     @property
     def class_ids(self) -> Tensor:
-        """int64 (B,); -1 for unlabelled."""
+        """int64 (B,), on the CPU; -1 for unlabelled."""
         ...
 
     @property
@@ -35,24 +36,57 @@ class ClipBatch(Protocol):
         """Of each row, what is its own: 1 if clips are not mixed. The rest is of row B - 1 - i."""
         ...
 
+    @property
+    def clip_ids(self) -> Sequence[str]:
+        """A name for each clip; the rows of a clip (its views) follow one another."""
+        ...
+
 
 @dataclass(frozen=True)
 class Draw:
-    """Where a step's randomness comes from."""
+    """Where a step's randomness comes from, and which part of the step a batch is.
+
+    A step takes ``parts`` batches on each of ``ranks`` ranks, all of one size. Its clips are numbered as the loaders
+    deal them out (``loaders.order``, without runs): clip i of the batch that is ``part`` on ``rank`` is number
+    ``(part × clips + i) × ranks + rank``. So the same clips get the same randomness on any number of ranks, and
+    however many batches make a step.
+    """
 
     seed: int
     step: int
     rank: int
     ranks: int
+    part: int = 0
+    parts: int = 1
 
-    def number(self, purpose: str, per_rank: bool = True) -> int:
-        """A 63-bit number of this step, and of this rank if ``per_rank``."""
-        text = f"{purpose}/{self.seed}/{self.step}/{self.rank if per_rank else 'all'}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+    def generator(self, purpose: str, device: torch.device) -> Generator:
+        """A fresh generator on ``device``, the same on all ranks and for all parts of the step."""
+        text = f"{purpose}/{self.seed}/{self.step}"
+        number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+        return Generator(device).manual_seed(number)
 
-    def generator(self, purpose: str, device: torch.device, per_rank: bool = True) -> Generator:
-        """A fresh generator on ``device``, seeded with :meth:`number`."""
-        return Generator(device).manual_seed(self.number(purpose, per_rank))
+    def all_rows(self, rows: int) -> int:
+        """Rows of the whole step, where this part has ``rows``."""
+        return rows * self.ranks * self.parts
+
+    def own_rows(self, rows: int, clips: int, device: torch.device) -> Tensor:
+        """Which rows of the whole step are those of this part: int64 (rows,). A clip has rows / clips of them."""
+        views = rows // clips
+        clip_C1 = (self.part * clips + torch.arange(clips, device=device)[:, None]) * self.ranks + self.rank
+        return (clip_C1 * views + torch.arange(views, device=device)).flatten()
+
+
+class Objective(Protocol):
+    """What :func:`model.training.fit` trains: one model, or several side by side on the same batches."""
+
+    @property
+    def models(self) -> Mapping[str, Pretrainer | Classifier]:
+        """What is trained, by name; the name is "" where there is one. Always the same modules."""
+        ...
+
+    def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
+        """For each of ``models`` the mean loss of this batch: float32 scalars. None hangs on another's weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,17 +95,25 @@ class Pretraining:
 
     model: Pretrainer
 
+    @property
+    def models(self) -> Mapping[str, Pretrainer]:
+        """The one model."""
+        return {"": self.model}
+
+    def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
+        """Its :meth:`loss`."""
+        return {"": self.loss(batch, draw, device)}
+
     def loss(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Tensor:
         """Mean squared error on the normalised cubes that count: float32 scalar.
 
-        Masks are drawn for the rows of all ranks at once and each rank takes its own, so that the same global batch
-        gets the same masks on any number of ranks. All ranks need batches of one size.
+        Masks are drawn for the rows of the whole step, and each part takes its own.
         """
         config = self.model.config
         cubes_BNK = cubes.to_cubes(batch.frames.to(device, non_blocking=True), config.size, config.grid)
         rows = len(cubes_BNK)
-        generator = draw.generator("masks", device, per_rank=False)
-        masks = self.model.draw_masks(rows * draw.ranks, generator).rows(rows * draw.rank, rows)
+        masks = self.model.draw_masks(draw.all_rows(rows), draw.generator("masks", device))
+        masks = masks.rows(draw.own_rows(rows, len(batch.clip_ids), device))
         with mixed_precision(device):
             predicted_BMK = self.model(cubes_BNK, masks.visible_BV, masks.decoded_BM)
         target_BMK = cubes.targets(cubes.take(cubes_BNK, masks.decoded_BM))
@@ -85,6 +127,15 @@ class Classification:
     model: Classifier
     label_smoothing: float = 0.0
 
+    @property
+    def models(self) -> Mapping[str, Classifier]:
+        """The one model."""
+        return {"": self.model}
+
+    def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
+        """Its :meth:`loss`."""
+        return {"": self.loss(batch, draw, device)}
+
     def loss(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Tensor:
         """Mean cross entropy: float32 scalar. Raises ValueError for a clip without a class of the model's."""
         classes = len(self.model.config.class_names)
@@ -95,10 +146,13 @@ class Classification:
                 " take unlabelled clips and other taxonomies out of the snapshot"
             )
         frames = batch.frames.to(device, non_blocking=True)
-        wanted_BC = soft_targets(batch.class_ids.to(device), classes, self.label_smoothing, batch.share)
+        wanted_BC = soft_targets(batch.class_ids, classes, self.label_smoothing, batch.share)
+        rows = len(frames)
+        drops = self.model.draw_drops(draw.all_rows(rows), draw.generator("dropout", device))
         with mixed_precision(device):
-            logits_BC = self.model(frames, draw.generator("dropout", device))
-        return functional.cross_entropy(logits_BC.float(), wanted_BC)
+            logits_BC = self.model(frames, drops.rows(draw.own_rows(rows, len(batch.clip_ids), device)))
+        logits_BC = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+        return functional.cross_entropy(logits_BC, wanted_BC.to(logits_BC, non_blocking=True))
 
 
 def soft_targets(class_ids_B: Tensor, classes: int, smoothing: float, share: float) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,13 @@ def scaled_rate(base_rate: float, videos_per_step: int) -> float:
 
 
 def rate_at(step: int, steps: int, config: OptimConfig) -> float:
-    """Rate of step ``step`` (from 0) of ``steps``: linear from 0 up to the peak, then half a cosine."""
+    """Rate of step ``step`` (from 0) of ``steps``: linear from 0 up to the peak, then half a cosine.
+
+    The warm-up's last step has the peak, and so has the first step of the cosine; a warm-up of a single step has rate 0
+    (released VideoMAE V2 code: ``linspace(0, peak, warmup_steps)``).
+    """
     if step < config.warmup_steps:
-        return config.peak_rate * step / config.warmup_steps
+        return config.peak_rate * step / max(1, config.warmup_steps - 1)
     done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     return config.final_rate + (config.peak_rate - config.final_rate) * (1 + math.cos(math.pi * done)) / 2
 
@@ -80,7 +84,7 @@ def build_optimizer(model: nn.Module, depth: int, config: OptimConfig) -> AdamW:
     return AdamW(groups, lr=0.0, betas=config.betas, eps=1e-8, fused=True)
 
 
-def set_rate(optimizer: AdamW, rate: float) -> None:
+def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Give each group the step's rate times its layer's scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

@@ -3,45 +3,36 @@
 The caller initialises the process group (also for one rank) and starts the loop on every rank.
 """
 
-import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 
 from model import checkpoint as checkpoints
-from model.blocks import Block
-from model.checkpoint import Checkpoint
-from model.objectives import Classification, Draw, Pretraining
-from model.optim import OptimConfig, build_optimizer, rate_at, set_rate
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How long to train and how often to save. ``seed`` gives masks, drop path and dropout."""
-
-    steps: int
-    checkpoint_every: int
-    seed: int
-    optim: OptimConfig
-    keep: int = 2
+from model.checkpoint import Checkpoint, Trained
+from model.course import Course
+from model.fit_config import FitConfig
+from model.flops import peak_tflops, training_flops
+from model.objectives import Draw, Objective
+from model.optim import rate_at
+from model.stepping import Reading, StepNumbers, add_gradients, finish_step, prepare
 
 
 @dataclass(frozen=True)
 class Progress:
     """One step, over all ranks.
 
-    ``clips_per_s`` counts a clip once, however many views of it there are. ``data_wait_share`` is the part of the
-    step's time spent waiting for its batch. ``failed`` has a row for each clip that a rank passed over to make its
-    batch: the rank, and the fields of what the loader recorded.
+    ``loss`` and ``grad_norm`` are means over the models; where there are several, ``losses`` and ``grad_norms`` have
+    those of each, by name. ``clips_per_s`` counts a clip once, however many views of it there are; ``tflops_per_s`` is
+    what each rank computes of all views (``model.flops``), and ``mfu`` its share of the device's peak, where that is
+    known. ``data_wait_share`` is the part of the step's time spent waiting for its batches. ``failed`` has a row for
+    each clip that a rank passed over to make its batch: the rank, and the fields of what the loader recorded.
     """
 
     step: int
@@ -54,6 +45,12 @@ class Progress:
     failed: tuple[Mapping[str, Any], ...]
     checkpoint: Path | None
     """The checkpoint saved after this step, if one was."""
+    tflops_per_s: float = 0.0
+    mfu: float | None = None
+    validation: float | None = None
+    """What ``validate`` said of that checkpoint."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    grad_norms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,6 @@ class Outcome:
     status: Literal["finished", "cancelled"]
     step: int
     checkpoint: Path
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or the gradient is no number any more."""
 
 
 class TrainingBatch(Protocol):
@@ -79,7 +72,7 @@ class TrainingBatch(Protocol):
 
     @property
     def class_ids(self) -> Tensor:
-        """int64 (B,); -1 for unlabelled."""
+        """int64 (B,), on the CPU; -1 for unlabelled."""
         ...
 
     @property
@@ -109,7 +102,7 @@ class TrainingBatch(Protocol):
 
 
 def fit(
-    objective: Pretraining | Classification,
+    objective: Objective,
     batches: Iterable[TrainingBatch],
     config: FitConfig,
     folder: Path,
@@ -117,21 +110,140 @@ def fit(
     resume: Checkpoint | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    validate: Callable[[], float] | None = None,
 ) -> Outcome:
-    """Train ``objective.model`` in place (it becomes sharded) until ``config.steps`` steps are taken in all.
+    """Train the objective's models in place (they become sharded) until ``config.steps`` steps are taken in all.
+
+    On CUDA the host runs a step ahead: a step is reported, and a wish to stop obeyed, while the next one is computed.
+    A step with a checkpoint is waited for. While a loss is too high (``model.divergence``) none is saved, so that the
+    last ones stay good ones; but at the end and when told to stop.
 
     Args:
-        batches: this rank's batches, of one size on all ranks; when resuming, from ``resume.cursor(rank, ranks)`` on.
+        batches: this rank's batches, of one size on all ranks; when resuming, from where ``resume.cursors`` say
+            (``loaders.continuing``).
         folder: where checkpoints go.
         resume: ``checkpoint.latest(folder)``, found by the caller, who opens the batches at its cursor.
         report: called on every rank after each step.
-        should_stop: polled on every rank after each step; if any rank says so, all save and return.
+        should_stop: polled on every rank at each step; if any rank says so, all save and return.
+        validate: called on every rank before each checkpoint; its number, the higher the better, is the measure of the
+            checkpoint. Without it that is minus the mean training loss since the checkpoint before.
 
     Raises:
         NonFiniteLoss: naming the step and the last checkpoint; the weights of that step are not touched.
+        DivergedLoss: naming the step and the last checkpoint from before the loss rose.
         ValueError: if ``resume`` is not the folder's latest checkpoint or the batches end too early.
     """
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+    check_resume(folder, resume, config)
+    trained = prepare(objective, config, device)
+    if resume:
+        checkpoints.restore(resume, trained)
+        if resume.step >= config.steps:
+            return Outcome("finished", resume.step, resume.path)
+    course = Course(folder, list(trained), config.optim.warmup_steps, resume)
+    rank, ranks, stream = dist.get_rank(), dist.get_world_size(), iter(batches)
+    in_flight: deque[_Step] = deque()
+    stopping = False
+    mark = time.perf_counter()
+
+    for step in range(resume.step if resume else 0, config.steps):
+        begun = _Step(step + 1, rate_at(step, config.steps, config.optim))
+        losses = []
+        for part in range(config.accumulate):
+            batch = next(stream, None)
+            if batch is None:
+                raise ValueError(f"the batches ended after step {step}, but {config.steps} steps were asked for")
+            draw = Draw(config.seed, step, rank, ranks, part, config.accumulate)
+            losses.append(add_gradients(objective, trained, batch, draw, device))
+            begun.add(batch)
+        told = (begun.data_wait_s, should_stop(), len(begun.failed))
+        begun.reading = finish_step(trained, torch.stack(losses).sum(0), told, begun.rate, config)
+        in_flight.append(begun)
+
+        due = begun.number == config.steps or begun.number % config.checkpoint_every == 0
+        while len(in_flight) > (0 if due or stopping else steps_ahead(device)):
+            taken = in_flight.popleft()
+            numbers = taken.reading.wait()
+            seconds, mark = time.perf_counter() - mark, time.perf_counter()
+            course.take(taken.number, numbers.losses, numbers.grad_norms)
+            stopping = stopping or numbers.told[1] > 0
+            last = stopping or taken.number == config.steps
+            saved = validation = None
+            if not in_flight and (last or (due and course.calm)):
+                validation = validate() if validate else None
+                measure, state = course.measure(validation), course.saving(taken.number)
+                cursor = asdict(taken.cursor)
+                saved = checkpoints.save(
+                    folder, taken.number, config.seed, trained, cursor, config.keep, measure, state
+                )
+            report(taken.progress(config, numbers, seconds, trained, device, saved, validation))
+            if saved and last:
+                return Outcome("finished" if taken.number == config.steps else "cancelled", taken.number, saved)
+            if saved:
+                mark = time.perf_counter()  # neither saving nor what a report does of a checkpoint is the next step's
+    raise AssertionError("the last step is always saved")
+
+
+@dataclass
+class _Step:
+    """A step that the device may still be computing, by its number from 1: what the host knows of it."""
+
+    number: int
+    rate: float
+    clips: int = 0
+    views: int = 0
+    data_wait_s: float = 0.0
+    failed: list[Any] = field(default_factory=list)
+    cursor: Any = None
+    reading: Reading = field(init=False)
+
+    def add(self, batch: TrainingBatch) -> None:
+        """Take in a batch; the step ends where its last one ends."""
+        self.clips += len(batch.clip_ids)
+        self.views += len(batch.frames)
+        self.data_wait_s += batch.data_wait_s
+        self.failed += batch.failed
+        self.cursor = batch.cursor
+
+    def progress(
+        self,
+        config: FitConfig,
+        numbers: StepNumbers,
+        seconds: float,
+        trained: Mapping[str, Trained],
+        device: torch.device,
+        checkpoint: Path | None,
+        validation: float | None,
+    ) -> Progress:
+        """The report, on every rank."""
+        ranks, (wait_s, _, failures) = dist.get_world_size(), numbers.told
+        flops = self.views * sum(training_flops(one.model.config) for one in trained.values())
+        tflops_per_s, peak = flops / 1e12 / seconds, peak_tflops(device)
+        several = len(trained) > 1
+        return Progress(
+            step=self.number,
+            steps=config.steps,
+            loss=sum(numbers.losses.values()) / len(trained),
+            rate=self.rate,
+            grad_norm=sum(numbers.grad_norms.values()) / len(trained),
+            clips_per_s=self.clips * ranks / seconds,
+            data_wait_share=min(1.0, wait_s / ranks / seconds),
+            failed=of_all_ranks(self.failed) if failures else (),
+            checkpoint=checkpoint,
+            tflops_per_s=tflops_per_s,
+            mfu=tflops_per_s / peak if peak else None,
+            validation=validation,
+            losses=numbers.losses if several else {},
+            grad_norms=numbers.grad_norms if several else {},
+        )
+
+
+def steps_ahead(device: torch.device) -> int:
+    """How many steps the host gives the device before it waits for the first of them."""
+    return 1 if device.type == "cuda" else 0
+
+
+def check_resume(folder: Path, resume: Checkpoint | None, config: FitConfig) -> None:
+    """Raise ValueError if ``resume`` is not the folder's latest checkpoint, or of another seed."""
     found = checkpoints.latest(folder)
     if (found and found.path) != (resume and resume.path):
         raise ValueError(
@@ -140,65 +252,6 @@ def fit(
         )
     if resume and resume.seed != config.seed:
         raise ValueError(f"{resume.path} was trained with seed {resume.seed}, not {config.seed}")
-    model = objective.model.to(device)
-    shard(model, device)
-    model.train()
-    optimizer = build_optimizer(model, model.config.size.depth, config.optim)
-    if resume:
-        resume.cursor(rank, ranks)  # raises if another number of ranks saved it
-        checkpoints.restore(resume, model, optimizer)
-        if resume.step >= config.steps:
-            return Outcome("finished", resume.step, resume.path)
-    last = resume.path if resume else None
-    parameters = list(model.parameters())
-    stream = iter(batches)
-
-    for step in range(resume.step if resume else 0, config.steps):
-        started = time.perf_counter()
-        batch = next(stream, None)
-        if batch is None:
-            raise ValueError(f"the batches ended after step {step}, but {config.steps} steps were asked for")
-        rate = rate_at(step, config.steps, config.optim)
-        set_rate(optimizer, rate)
-        loss = objective.loss(batch, Draw(config.seed, step, rank, ranks), device)
-        loss.backward()
-        norm = clip(parameters, config.optim.clip_grad)
-        # One exchange a step: every rank must know of a broken loss and of a wish to stop, or they would part ways.
-        own = [loss.item(), batch.data_wait_s, should_stop(), len(batch.failed)]
-        shared = torch.tensor(own, dtype=torch.float64, device=device)
-        dist.all_reduce(shared)
-        total_loss, total_wait_s, stops, failures = shared.tolist()
-        if not math.isfinite(total_loss) or not math.isfinite(norm):
-            raise NonFiniteLoss(
-                f"step {step + 1}: loss {total_loss / ranks}, gradient norm {norm}; the last good checkpoint is"
-                f" {last or 'none'}. Lower the rate, bound the gradient (clip_grad), and resume from there"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        taken_s = time.perf_counter() - started
-
-        done = step + 1
-        saved = None
-        if stops or done == config.steps or done % config.checkpoint_every == 0:
-            cursor = asdict(batch.cursor)
-            saved = last = checkpoints.save(folder, done, config.seed, model, optimizer, cursor, config.keep)
-        report(
-            Progress(
-                step=done,
-                steps=config.steps,
-                loss=total_loss / ranks,
-                rate=rate,
-                grad_norm=norm,
-                clips_per_s=len(batch.clip_ids) * ranks / taken_s,
-                data_wait_share=min(1.0, total_wait_s / ranks / taken_s),
-                failed=of_all_ranks(batch.failed) if failures else (),
-                checkpoint=saved,
-            )
-        )
-        if stops and saved and done < config.steps:
-            return Outcome("cancelled", done, saved)
-    assert last is not None
-    return Outcome("finished", config.steps, last)
 
 
 def of_all_ranks(records: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
@@ -206,18 +259,3 @@ def of_all_ranks(records: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, [asdict(record) for record in records])
     return tuple({"rank": rank, **record} for rank, records in enumerate(found) for record in records)
-
-
-def shard(model: nn.Module, device: torch.device) -> None:
-    """Shard the model's weights over all ranks, block by block (FSDP2); also where there is one rank."""
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in list(model.modules()):
-        if isinstance(module, Block):
-            fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-
-
-def clip(parameters: list[nn.Parameter], limit: float | None) -> float:
-    """Scale gradients down to a norm of ``limit`` over all ranks, if there is a limit; the norm before that."""
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()

@@ -1,6 +1,7 @@
-"""``python -m pipelines plan``: what a run would take. ``python -m pipelines summary``: what came of it."""
+"""``python -m pipelines``: what a run would do and take, what came of it, and the same with one thing replaced."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.amounts import bytes_text, seconds_text
+from pipelines.ablation_table import print_list, print_measured
+from pipelines.ablations import AblationError, run_all
 from pipelines.plan import Plan, make_plan
 from pipelines.presets import recipe_of
+from pipelines.recipe import resolve
+from pipelines.recipe_text import as_json, print_recipe
 from pipelines.source_plan import TRIED, SourcePlan
 from pipelines.summary import print_summary
 from warehouse.catalog.build import CatalogError
+from warehouse.catalog.snapshots import SnapshotError
 from warehouse.config import Config, ConfigError, load
 from warehouse.sources import SourceError
 
@@ -22,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 1 with a message on standard error)."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines",
-        description="Before and after a run. The run itself: dagster job execute -m pipelines -j full_run",
+        description="Before and after a run: recipe, plan, the run itself (dagster job execute -m pipelines -j "
+        "full_run), summary.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
@@ -42,18 +49,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="composition, exclusions, training and accuracy of what has run",
         description="What the collections are made of, what is out and why, and what came of training.",
     )
+    recipe = commands.add_parser(
+        "recipe",
+        parents=[shared],
+        help="every number of the training stages: schedule, batches, rates, memory, expected time",
+        description="The resolved recipe of each training stage, before anything runs and before there is any data: "
+        "what it follows, and where paper and released scripts differ; epochs and steps; how a step's videos are dealt "
+        "over GPUs; rates by the linear rule; memory of each GPU; expected time. Writes nothing.",
+        epilog="For the preset `paper`, `size` in [training] is S, B, L, H or g. On another number of GPUs a step has "
+        "the same videos, and the run is the same run.",
+    )
+    recipe.add_argument(
+        "--gpus", type=_at_least_one, metavar="N", help="for a machine with N GPUs (default: this machine, tried)"
+    )
+    recipe.add_argument("--json", action="store_true", help="one object with all of it")
+    ablations = commands.add_parser(
+        "ablations",
+        parents=[shared],
+        help="the paper's ablations at the scale of one's own recipe, in one table",
+        description="Runs the recipe with one thing replaced, each up to its evaluation, and prints one table beside "
+        "the paper's figures. What is finished is not repeated; the snapshots have to be there (job full_run).",
+    )
+    ablations.add_argument("names", nargs="*", help="which (default: the recipe itself, decoder masks and data)")
+    ablations.add_argument("--list", action="store_true", help="print which there are, and run nothing")
+    ablations.add_argument("--seeds", type=_at_least_one, default=1, metavar="N", help="runs of each (1)")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "plan":
+        if options.command == "recipe":
+            config = load(options.sources, check_files=False)
+            resolved = resolve(config, recipe_of(config, options.gpus), here=options.gpus is None)
+            if options.json:
+                print(json.dumps(as_json(resolved)))
+            else:
+                print_recipe(resolved)
+        elif options.command == "ablations":
+            if options.list:
+                print_list()
+            else:
+                config = load(options.sources, check_files=False)
+                print_measured(run_all(options.names, config, recipe_of(config), options.seeds))
+        elif options.command == "plan":
             config = load(options.sources)
             print_plan(config, make_plan(config, recipe_of(config)))
         else:
             config = load(options.sources, check_files=False)
             print_summary(config, recipe_of(config))
-    except (CatalogError, ConfigError, SourceError) as error:
+    except (AblationError, CatalogError, ConfigError, SnapshotError, SourceError) as error:
         print(f"reelhouse: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _at_least_one(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count}: give 1 or more")
+    return count
 
 
 def print_plan(config: Config, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from assets.stages import Recipe
 from pipelines.source_plan import SourcePlan, plan_sources
-from pipelines.stage_plan import StagePlan, plan_stage, settings_of
+from pipelines.stage_plan import StagePlan, plan_stage
 from warehouse.config import Config
 from warehouse.sources import read_source
 from warehouse.store import Store
@@ -51,7 +51,7 @@ def make_plan(config: Config, recipe: Recipe) -> Plan:
     """
     store = Store(config.data_root)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    names = list(settings_of(recipe))
+    names = list(recipe.stages)
     with tqdm(total=len(config.sources) + 1 + len(names), desc="plan", leave=False, delay=3) as bar:
         listings = {}
         for source in config.sources:

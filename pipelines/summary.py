@@ -1,7 +1,8 @@
 """What a person wants to see after a run: what the data is made of, what is out, and what came of training."""
 
 from assets.amounts import share_text
-from assets.report_facts import ask, cautions, interval, scores_of, stage_facts
+from assets.report_facts import ask, cautions, interval, models_of, scores_of, stage_facts
+from assets.run_previews import MODEL_COLUMNS, model_rows
 from assets.stages import Recipe
 from warehouse.catalog.build import connect
 from warehouse.commands.printing import print_table
@@ -34,12 +35,13 @@ def print_summary(config: Config, recipe: Recipe) -> None:
     print(f"\n{leaks[0]} training clips repeat a validation or test clip; {leaks[1]} of them are in a training split.")
 
     stages = stage_facts(store, config, recipe)
-    print(f"\nTraining (preset {recipe.name})\n")
+    start = f", from {recipe.start.path}" if recipe.start else ""
+    print(f"\nTraining (preset {recipe.name}{start})\n")
     print_table(
         ("stage", "collection", "status", "attempts", "steps", "seconds", "last loss"),
         [
             (
-                stage.spec.stage,
+                stage.name,
                 stage.collection,
                 stage.status,
                 stage.attempts,
@@ -50,7 +52,7 @@ def print_summary(config: Config, recipe: Recipe) -> None:
             for stage in stages
         ],
     )
-    for stage in stages:
+    for stage in (stage for stage in stages if stage.name == "evaluation"):
         scores = scores_of(store, stage)
         if scores is not None:
             clips = f"{scores.clips} {scores.split} clips of {scores.collection}"
@@ -59,5 +61,8 @@ def print_summary(config: Config, recipe: Recipe) -> None:
             low, high = interval(scores.top1, scores.clips)
             print(f"\n{scores.verdict} 95% interval for the choice of clips: {share_text(low)} to {share_text(high)}.")
             print(cautions(recipe))
+    if models := models_of(store, stages):
+        print("\nStudents beside their teacher\n")
+        print_table(MODEL_COLUMNS, model_rows(models))
     report = store.root / "report.html"
     print(f"\nReport: {report}" if report.exists() else "\nNo report yet: materialise the asset `report`.")

@@ -1,8 +1,12 @@
-"""One rendered corpus and one whole run from the command line, shared by all tests that look at what came out."""
+"""One rendered corpus and one whole run from the command line, shared by all tests that look at what came out; and one
+process group of one rank for the tests that train in this process.
+"""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from whole_runs import Whole
 
 from warehouse.corpus.build import build
@@ -24,3 +28,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, rendered_corpus: Path)
     whole = Whole(tmp_path_factory.mktemp("undisturbed"), rendered_corpus)
     whole.run()
     return whole
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    """A gloo group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

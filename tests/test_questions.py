@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from whole_runs import Whole
+from whole_runs import STUDENTS, Whole
 
 from benchmarks.questions import CHARTS, PAGE, Answer, Question, answered, ask, questions
 from warehouse.catalog.build import build_catalog, connect
+from warehouse.catalog.confining import confine
 from warehouse.store import Store
 
 QUESTIONS = questions(PAGE.read_text())
@@ -45,12 +46,13 @@ def asked(undisturbed: Whole, tmp_path_factory: pytest.TempPathFactory) -> Asked
     add_second_finetuning(store)
     build_catalog(store)
     with connect(store) as connection:
+        confine(connection, store)
         return Asked(store, {each.question: ask(connection, each) for each in QUESTIONS})
 
 
 def add_second_finetuning(store: Store) -> None:
     """A later fine-tuning by another rate on a snapshot of fewer training clips, and its evaluation, scored 0.25."""
-    runs = {row["stage"]: row for row in store.rows("runs")}
+    runs = {row["stage"]: row for row in store.rows("runs") if not str(row["parent"]).startswith(STUDENTS)}
     [snapshot] = store.rows("snapshots", runs["finetuned"]["snapshot_id"])
     clips = store.rows("snapshot_clips", snapshot["snapshot_id"])
     out = [row["clip_id"] for row in clips if row["split"] == "train"][:LEFT_OUT]
@@ -201,7 +203,11 @@ def test_two_runs_side_by_side(asked: Asked) -> None:
     train = Counter(row["source"] for row in clips if row["split"] == "train")
     [(source, count)] = train.items()
     where = f"on val of {snapshots['fewer']['collection']}"
-    scores = {row["metric"]: row["value"] for row in asked.store.rows("scores") if "second" not in row["run_id"]}
+    scores = {
+        row["metric"]: row["value"]
+        for row in asked.store.rows("scores")
+        if "second" not in row["run_id"] and not row["checkpoint"].startswith(STUDENTS)
+    }
     expected = {
         ("data", "snapshot"): (first["snapshot_id"], "fewer"),
         ("data", "train clips"): (str(count), str(count - LEFT_OUT)),

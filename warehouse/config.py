@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from warehouse.config_checks import ANNOTATIONS, SPLITS, check_files_exist, check_kind, check_references, check_shares
+from warehouse.config_checks import (
+    ANNOTATIONS,
+    SPLITS,
+    TEACHERS,
+    check_derived,
+    check_files_exist,
+    check_kind,
+    check_references,
+    check_shares,
+)
 from warehouse.curation.kinetics710 import IDENTICAL_CLASSES, SIZES
 from warehouse.shards.rendition import RENDITIONS
 from warehouse.toml_text import ConfigError, Document, Section, suggest
@@ -99,16 +108,28 @@ class Taxonomy:
 class Training:
     """The preset, and the collection that each stage trains on (``finetune``: also the one evaluated).
 
+    ``pretrain`` is ``None`` only where ``start`` names weights to start from; without ``post_pretrain`` there is no
+    such stage. ``size`` is the model's, for a preset that has several.
     ``source_shares``: how often pre-training draws from each source relative to the others; empty: as the clips are.
     ``run_clips``: how many clips training reads one after the other from a shard.
+    ``students``: sizes of models that learn from the model that the stage ``teacher`` leaves, and ``student_weights``
+    what some of them start from. ``features``: collections of whose clips features are extracted, of the middle window
+    or of one every ``features_every`` frames.
     """
 
     preset: str
-    pretrain: str
-    post_pretrain: str
+    pretrain: str | None
+    post_pretrain: str | None
     finetune: str
     source_shares: Mapping[str, float] = field(default_factory=dict)
     run_clips: int = 1
+    size: str | None = None
+    start: Path | None = None
+    students: tuple[str, ...] = ()
+    teacher: str = TEACHERS[0]
+    student_weights: Mapping[str, Path] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    features_every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +176,9 @@ def load(path: Path | None = None, check_files: bool = True) -> Config:
             document.report((name,), f"unknown table. {suggest(name, known)}")
     check_references(document, sources, collections, training)
     check_shares(document, sources, training)
+    check_derived(document, collections, training)
     if check_files:
-        check_files_exist(document, sources, taxonomies, data_root)
+        check_files_exist(document, sources, taxonomies, training, data_root)
     document.raise_problems()
     return Config(document.path, data_root, rendition, sources, collections, taxonomies, training, workers)
 
@@ -271,9 +293,17 @@ def _source(document: Document, name: str, priority: int) -> Source:
 
 def _training(document: Document) -> Training:
     section = document.section("training")
+    start = section.text("start", "")
+    base = document.path.parent
+    weights = {size: _absolute(base, path) for size, path in section.mapping("student_weights").items()}
+    pretrain = section.text("pretrain", "" if start else None)
     training = Training(
-        section.text("preset"), section.text("pretrain"), section.text("post_pretrain"), section.text("finetune"),
-        section.numbers("source_shares"), section.count("run_clips", 1),
+        section.text("preset"), pretrain or None, section.text("post_pretrain", "") or None, section.text("finetune"),
+        section.numbers("source_shares"), section.count("run_clips", 1), section.text("size", "") or None,
+        _absolute(base, start) if start else None,
+        section.texts("students") if "students" in section else (), section.text("teacher", TEACHERS[0]), weights,
+        section.texts("features") if "features" in section else (),
+        section.count("features_every") if "features_every" in section else None,
     )  # fmt: skip
     section.finish()
     return training

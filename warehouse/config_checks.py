@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from warehouse.config import Collection, Source, Taxonomy, Training
 
 SPLITS = ("train", "val", "test")
+TEACHERS = ("finetuned", "post_pretrained")
 # Which annotation files a kind takes, by role.
 ANNOTATIONS = {
     "kinetics": SPLITS,
@@ -134,6 +135,10 @@ def check_shares(document: Document, sources: "tuple[Source, ...]", training: "T
     key, shares = ("training", "source_shares"), training.source_shares
     if not shares:
         return
+    if training.pretrain is None:
+        document.report(key, "are of the draws of pre-training, and there is none. Name its collection in `pretrain`, "
+                        "or remove this key")
+        return
     # Of a collection that is a query, which no source feeds, the loader finds out.
     feeding = [source.name for source in sources if training.pretrain in source.collections]
     known = feeding or [source.name for source in sources]
@@ -146,10 +151,37 @@ def check_shares(document: Document, sources: "tuple[Source, ...]", training: "T
         document.report(key, "all shares are 0. Give some source more")
 
 
+def check_derived(document: Document, collections: "tuple[Collection, ...]", training: "Training") -> None:
+    """The keys of what is made of the trained model: students, and features of collections."""
+    if training.teacher not in TEACHERS:
+        document.report(("training", "teacher"), f"{training.teacher!r} is no stage that leaves a teacher. "
+                        f"{suggest(training.teacher, TEACHERS)}")
+    elif training.teacher == "post_pretrained" and training.students and training.post_pretrain is None:
+        document.report(("training", "teacher"), "its collection is that of `post_pretrain`, which is missing. Name it")
+    for size in training.student_weights:
+        if size not in training.students:
+            document.report(("training", "student_weights", size), "is none of the `students`. "
+                            f"{suggest(size, training.students)}")
+    known = [collection.name for collection in collections]
+    for name in training.features:
+        if name not in known:
+            document.report(("training", "features"), f"there is no [collections.{name}]. {suggest(name, known)}")
+    if training.features_every is not None and not training.features:
+        document.report(("training", "features_every"), "is about `features`, which are missing. Name collections")
+
+
 def check_files_exist(
-    document: Document, sources: "tuple[Source, ...]", taxonomies: "tuple[Taxonomy, ...]", data_root: Path
+    document: Document,
+    sources: "tuple[Source, ...]",
+    taxonomies: "tuple[Taxonomy, ...]",
+    training: "Training",
+    data_root: Path,
 ) -> None:
-    """Annotation files, media roots and class lists are there."""
+    """Annotation files, media roots, class lists and the weights to start from are there."""
+    if training.start is not None and not training.start.exists():
+        convert = f"python -m model convert THEIRS.pth {training.start} --to reelhouse"
+        document.report(("training", "start"), f"there is no {training.start}. Correct the path, or put such a file "
+                        f"there: `{convert}`")
     for taxonomy in taxonomies:
         if taxonomy.classes is not None and not taxonomy.classes.is_file():
             document.report(("taxonomies", taxonomy.name, "classes"),

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 TEXT, INT, LONG, REAL, FLAG, HASH = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.uint64()
 TIME = pa.timestamp("us", tz="UTC")
+VECTOR = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
@@ -252,9 +253,9 @@ TABLES: tuple[Table, ...] = (
     )),
     Table("runs", "a training or evaluation run", "run", ("run_id",), (
         RUN,
-        Column("stage", TEXT, "pretrained, post_pretrained, finetuned or evaluation"),
+        Column("stage", TEXT, "pretrained, post_pretrained, finetuned, distilled, evaluation or features"),
         SNAPSHOT,
-        Column("parent", TEXT, "checkpoint that it started from", nullable=True),
+        Column("parent", TEXT, "checkpoint, or file of weights, that it started from", nullable=True),
         Column("config", TEXT, "configuration as JSON"),
         Column("status", TEXT, "running, finished, cancelled or failed; after a kill running, until it is resumed"),
         Column("started", TIME, "first start"),
@@ -274,6 +275,16 @@ TABLES: tuple[Table, ...] = (
         SNAPSHOT, SPLIT,
         Column("metric", TEXT, "top1, top5, chance, loss, ..."),
         Column("value", REAL, "the figure"),
+    )),
+    Table("features", "what a model makes of a window of a clip, as a vector", "run",
+          ("run_id", "clip_id", "split", "start_frame"), (
+        RUN,
+        Column("checkpoint", TEXT, "checkpoint that it came from"),
+        CLIP, SOURCE, SPLIT,
+        Column("start_frame", INT, "the window's first frame, in the clip as stored"),
+        Column("start_ms", LONG, "time of that frame, from the clip's first"),
+        Column("views", INT, "squares along the frame's long side that the vector is the mean of; 1: the middle one"),
+        Column("vector", VECTOR, "the mean of the encoder's tokens, normed: as many numbers as the model is wide"),
     )),
 )
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from model.commands.class_names import read_class_names
 from model.conversion import WRITERS
 from model.foreign_weights import open_weights
 from model.weights import CheckpointError
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         raise CheckpointError(f"{options.out} is there already. Name another, or remove it")
     if not options.out.parent.is_dir():
         raise CheckpointError(f"{options.out.parent} is no folder. Make it, or name another")
-    opened = open_weights(options.source, options.frames, options.image, _class_names(options.classes))
+    opened = open_weights(options.source, options.frames, options.image, read_class_names(options.classes))
     weights, config = opened.weights, opened.weights.config
     count = sum(tensor.numel() for tensor in weights.tensors.values())
     classes = f", {len(weights.class_names)} classes" if weights.class_names else ""
@@ -48,16 +49,3 @@ def run(options: argparse.Namespace) -> None:
     for note in (*opened.notes, *said):
         print(f"  {note}")
     print(f"{options.out}: {options.to}, for clips of {config.frames} × {config.image} × {config.image}")
-
-
-def _class_names(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. It is to have one class name a line") from error
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "" in names:
-        raise CheckpointError(f"{path}: an empty line, or names that come twice: {', '.join(twice[:3])}")
-    return names

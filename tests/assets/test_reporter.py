@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from assets.train import Reporter, order_words
+from assets.reporter import Reporter
+from assets.run_clips import order_words
 from loaders.views import LoaderConfig
 from model.training import Progress
 from pipelines.presets import smoke

@@ -11,8 +11,8 @@ from assets.checks import blocking_checks
 from assets.pictures import clips_shown, name_shown
 from assets.report_leaks import evaluation_sets
 from assets.report_page import build_report
+from assets.run_clips import open_split
 from assets.takedown_checks import NO_CLIP_TAKEN_DOWN
-from assets.train import open_split
 from assets.training import run_specs
 from pipelines.presets import smoke
 from warehouse import steps

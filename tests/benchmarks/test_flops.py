@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import flops
+from model import flops as counts
 from model.blocks import CubeEmbedding
 from model.sizes import SIZES
 
@@ -27,10 +28,10 @@ def test_embedding_counts_as_the_released_convolution_over_the_whole_clip() -> N
     size = SIZES["g"]
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         CubeEmbedding(size).proj(torch.empty(1, 3, 16, 224, 224))
-    assert counter.get_total_flops() == 2 * flops.embedding_macs(size, 2048)
+    assert counter.get_total_flops() == 2 * counts.embedding_macs(size, 2048)
 
 
 def test_a_formula_that_is_wrong_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flops, "stack_macs", lambda tokens, dim, hidden, depth: tokens * dim * hidden * depth)
+    monkeypatch.setattr(counts, "stack_macs", lambda tokens, dim, hidden, depth: tokens * dim * hidden * depth)
     with pytest.raises(ArithmeticError, match=r"tiny, dual: .* by the formula, .* by PyTorch's counter"):
         flops.gmacs("tiny")

@@ -5,6 +5,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks import flops, gpu_train
+from model.flops import training_flops
 from model.sizes import SIZES
 
 PLAN = gpu_train.Plan(
@@ -15,9 +16,11 @@ PLAN = gpu_train.Plan(
 def test_all_parts_run_on_a_cpu() -> None:
     result = gpu_train.measure(PLAN, ["tiny"])
     assert [(case["compiled"], case["checkpointing"]) for case in result["figures"]] == [(False, False), (True, False)]
+    a_clip = training_flops(gpu_train.model_config(PLAN, "tiny")) / 1e12
     for case in result["figures"]:
         assert case["clips_per_s"] > 0 and case["mfu"] is None
-        assert case["tflops"] == pytest.approx(case["clips_per_s"] * 6 * gpu_train.macs_of_a_clip(PLAN, "tiny") / 1e12)
+        assert case["tflops"] == pytest.approx(case["clips_per_s"] * a_clip)
+        assert case["planned_gib"] == gpu_train.planned_bytes(PLAN, "tiny", checkpointing=False) / 2**30 > 0
     assert "| tiny | compiled | 2 |" in gpu_train.table(result)
     known = [case | {"mfu": 0.5} for case in result["figures"]]
     assert gpu_train.table(result | {"figures": known}).count("50.0%") == 2
@@ -25,7 +28,7 @@ def test_all_parts_run_on_a_cpu() -> None:
 
 def test_operations_are_those_of_the_published_count() -> None:
     plan = gpu_train.gpu_plan()
-    assert gpu_train.macs_of_a_clip(plan, "S") / 1e9 == flops.gmacs("S").dual_here
+    assert training_flops(gpu_train.model_config(plan, "S")) / 1e9 == pytest.approx(6 * flops.gmacs("S").dual_here)
     assert plan.batches.keys() == gpu_train.TO_BEAT.keys() < SIZES.keys()
 
 
@@ -35,8 +38,9 @@ def test_all_ways_of_running_the_blocks_train_alike() -> None:
         for checkpointing in (False, True):
             torch._dynamo.reset()
             counters.clear()
-            step = gpu_train.training_step(PLAN, "tiny", compiled, checkpointing)
-            losses[compiled, checkpointing] = [step(number).item() for number in range(3)]
+            with gpu_train.alone(PLAN.device):
+                step = gpu_train.training_step(PLAN, "tiny", compiled, checkpointing)
+                losses[compiled, checkpointing] = [step(number).item() for number in range(3)]
             # The blocks of the encoder share a graph, and those of the decoder.
             assert counters["stats"]["unique_graphs"] == (2 if compiled else 0)
     first = losses[False, False]

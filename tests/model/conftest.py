@@ -1,10 +1,9 @@
-"""One process group of one rank for the tests that train in this process."""
+"""One thread for all tests of models."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.distributed as dist
 
 
 @pytest.fixture(autouse=True)
@@ -14,11 +13,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def one_rank() -> Iterator[None]:
-    """A gloo group of this process alone."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()

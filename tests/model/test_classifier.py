@@ -28,6 +28,7 @@ class Batch:
         self.frames = clips(len(class_ids))
         self.class_ids = torch.tensor(class_ids)
         self.share = share
+        self.clip_ids = tuple(map(str, range(len(class_ids))))
 
 
 def test_a_fresh_head_gives_nearly_equal_odds() -> None:
@@ -159,12 +160,3 @@ def test_a_head_with_a_new_class_starts_fresh_and_says_so() -> None:
     assert "lacks 1 of 2 classes" in report.head
     assert "'jump'" in report.head
     assert torch.equal(model.fc_norm.weight, source.fc_norm.weight)
-
-
-def test_draws_differ_by_seed_step_purpose_and_rank_alone() -> None:
-    draw = Draw(seed=1, step=2, rank=0, ranks=2)
-    others = [replace(draw, seed=2), replace(draw, step=3), replace(draw, rank=1)]
-    numbers = {draw.number("masks"), draw.number("dropout"), *(other.number("masks") for other in others)}
-    assert len(numbers) == 5
-    assert draw.number("masks", per_rank=False) == replace(draw, rank=1).number("masks", per_rank=False)
-    assert draw.number("masks") == replace(draw, ranks=4).number("masks")

@@ -1,7 +1,6 @@
 """Which weights decay, how layers' rates fall, and the rate of each step."""
 
-from itertools import pairwise
-
+import numpy as np
 import pytest
 import torch
 
@@ -44,14 +43,16 @@ def test_decay_is_for_matrices_alone() -> None:
     assert len(decayed) + len(spared) == len(names)
 
 
-def test_schedule() -> None:
-    config = OptimConfig(peak_rate=1.0, warmup_steps=10, final_rate=0.1)
+@pytest.mark.parametrize("warmup_steps", [0, 1, 2, 10])
+def test_schedule_is_the_released_one(warmup_steps: int) -> None:
+    config = OptimConfig(peak_rate=1.2, warmup_steps=warmup_steps, final_rate=0.1)
     rates = [rate_at(step, 110, config) for step in range(110)]
-    assert rates[:11] == pytest.approx([step / 10 for step in range(11)])
-    assert all(after < before for before, after in pairwise(rates[10:]))
-    assert rates[60] == pytest.approx(0.55)
-    assert rate_at(110, 110, config) == pytest.approx(0.1)
-    assert rate_at(0, 5, OptimConfig(0.5, 0)) == 0.5
+    # As the released code goes about it, per step: a line and a cosine, put one after the other.
+    after = np.arange(110 - warmup_steps)
+    cosine = 0.1 + 0.5 * (1.2 - 0.1) * (1 + np.cos(np.pi * after / len(after)))
+    expected = np.concatenate((np.linspace(0, 1.2, warmup_steps), cosine))
+    assert rates == pytest.approx(expected.tolist(), rel=1e-12)
+    assert rates[0] == (0 if warmup_steps else 1.2) and rates[warmup_steps] == 1.2
 
 
 def test_rates_scale_with_batch_and_layer() -> None:

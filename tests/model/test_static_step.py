@@ -19,6 +19,7 @@ class Clips:
 
     frames: Tensor
     class_ids: Tensor
+    clip_ids: tuple[str, ...]
     share: float = 1.0
 
 
@@ -33,7 +34,7 @@ class Peeking(Pretrainer):
 def without_data(model: Pretrainer) -> None:
     """A step's forward and backward pass of tensors that have a shape and no values."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        clips = Clips(torch.empty(2, 8, 48, 48, 3, dtype=torch.uint8), torch.full((2,), -1))
+        clips = Clips(torch.empty(2, 8, 48, 48, 3, dtype=torch.uint8), torch.full((2,), -1), ("a", "b"))
         Pretraining(model).loss(clips, Draw(seed=0, step=0, rank=0, ranks=1), torch.device("cpu")).backward()
 
 

@@ -6,8 +6,10 @@ Run as a person runs the real one: ``dagster job execute -f tests/pipelines/smal
 
 import dagster as dg
 
+from assets.derived_stages import DistillSettings, FeatureSettings, Student
 from assets.stages import EvaluationSettings, PretrainSettings, Recipe, SupervisedSettings
 from loaders.views import EvaluationConfig, LoaderConfig
+from loaders.windows import WindowConfig
 from model.optim import OptimConfig
 from model.training import FitConfig
 from pipelines.definitions import build_definitions
@@ -29,6 +31,8 @@ RECIPE = Recipe(
     post_pretrained=SupervisedSettings(_LOADER, _fit(6)),
     finetuned=SupervisedSettings(_LOADER, _fit(6)),
     evaluation=EvaluationSettings(EvaluationConfig(clips_per_batch=8, frames=FRAMES, size=IMAGE, temporal_views=2)),
+    distilled=DistillSettings((Student("micro"),), _LOADER, _fit(6)),
+    features=FeatureSettings(WindowConfig(clips_per_batch=8, frames=FRAMES, size=IMAGE)),
     processes=1,
 )
 

@@ -15,6 +15,7 @@ import pytest
 import webdataset
 from whole_runs import REPOSITORY, SMALL_JOB, Whole
 
+from model.transfer import load_classifier
 from warehouse.catalog.build import connect
 from warehouse.catalog.snapshots import current_snapshot
 from warehouse.config import load
@@ -177,16 +178,42 @@ def test_snapshots_are_taken(undisturbed: Whole) -> None:
 def test_ledger_ties_scores_to_the_clips_trained_on(undisturbed: Whole, catalog: duckdb.DuckDBPyConnection) -> None:
     runs = catalog.execute("SELECT stage, status, attempts, seconds > 0 FROM runs").fetchall()
     stages = ("pretrained", "post_pretrained", "finetuned")
-    assert sorted(runs) == sorted((stage, "finished", 1, True) for stage in (*stages, "evaluation"))
-    [(scored,)] = catalog.execute("SELECT DISTINCT checkpoint FROM scores WHERE metric IN ('top1', 'top5')").fetchall()
-    [(finetuned,)] = catalog.execute("SELECT checkpoint FROM checkpoints JOIN runs USING (run_id) "
-                                     "WHERE stage = 'finetuned'").fetchall()  # fmt: skip
-    assert scored == finetuned
+    derived = ("distilled", "evaluation", "evaluation", "features")
+    assert sorted(runs) == sorted((stage, "finished", 1, True) for stage in (*stages, *derived))
+    evaluated = catalog.execute("SELECT DISTINCT checkpoint FROM scores WHERE metric IN ('top1', 'top5')").fetchall()
+    [(scored,)] = catalog.execute("SELECT checkpoint FROM checkpoints JOIN runs USING (run_id) "
+                                  "WHERE stage = 'finetuned'").fetchall()  # fmt: skip
+    [(student,)] = catalog.execute("SELECT checkpoint FROM checkpoints JOIN runs USING (run_id) "
+                                   "WHERE stage = 'distilled'").fetchall()  # fmt: skip
+    assert {scored, student} == {checkpoint for (checkpoint,) in evaluated} and student.endswith("/micro")
     assert (undisturbed.store.root / scored / "weights.safetensors").exists()
     seen = "FROM lineage WHERE checkpoint = ?"
     assert {row[0] for row in catalog.execute(f"SELECT DISTINCT via_stage {seen}", [scored]).fetchall()} == {*stages}
     trained = catalog.execute("SELECT DISTINCT clip_id FROM snapshot_clips WHERE split = 'train'").fetchall()
     assert set(catalog.execute(f"SELECT DISTINCT clip_id {seen}", [scored]).fetchall()) == set(trained)
+    # What a teacher has seen, its student has seen through it.
+    assert {row[0] for row in catalog.execute(f"SELECT DISTINCT via_stage {seen}", [student]).fetchall()} == {
+        *stages, "distilled",
+    }  # fmt: skip
+    assert load_classifier(undisturbed.store.root / student).config.size.name == "micro"
+
+
+def test_students_and_features_are_there_and_shown(undisturbed: Whole, catalog: duckdb.DuckDBPyConnection) -> None:
+    snapshot = current_snapshot(undisturbed.store, "kinetics400")
+    clips = catalog.execute("SELECT clip_id, split FROM snapshot_clips WHERE snapshot_id = ?", [snapshot]).fetchall()
+    vectors = catalog.execute("SELECT clip_id, split, len(vector) FROM features").fetchall()
+    assert sorted(vectors) == sorted((*clip, 96) for clip in clips)
+    agreement = catalog.execute("SELECT value FROM scores WHERE metric = 'agreement_with_teacher'").fetchall()
+    assert len(agreement) == 1 and 0 <= agreement[0][0] <= 1
+    with undisturbed.instance() as instance:
+        shown = {
+            asset: instance.get_latest_materialization_event(dg.AssetKey(asset)).asset_materialization.metadata
+            for asset in ("distilled", "evaluation", "features")
+        }
+    assert "| micro |" in shown["distilled"]["students"].value and "loss" in shown["distilled"]
+    assert "| micro |" in shown["evaluation"]["models"].value and "evaluation of micro: top1" in shown["evaluation"]
+    assert shown["features"]["vectors"].value == len(clips)
+    assert "Students beside their teacher" in (undisturbed.store.root / "report.html").read_text()
 
 
 def test_no_checkpoint_has_seen_a_validation_clip(catalog: duckdb.DuckDBPyConnection) -> None:

@@ -3,6 +3,7 @@
 Each fixture goes on from the state that the one before left, by the same command.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -74,14 +75,25 @@ def orphaned(disturbed: Whole, killed_in_training: Stop) -> Stop:
 
 
 @pytest.fixture(scope="module")
-def cancelled(disturbed: Whole, orphaned: Stop) -> Stop:
+def preempted(disturbed: Whole, orphaned: Stop) -> Stop:
+    """TERM to every process at once, as Slurm tells the steps of a job that it preempts, or whose time is nearly up."""
+    process = disturbed.start()
+    _wait_for_checkpoint(disturbed, process, after=orphaned.step)
+    for pid in disturbed.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    return _stopped(disturbed, process)
+
+
+@pytest.fixture(scope="module")
+def cancelled(disturbed: Whole, preempted: Stop) -> Stop:
     """INT to Dagster's process, as from the UI or by Ctrl-C; before that, somebody else held the run's folder."""
     with (disturbed.run_folder("pretrained") / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = disturbed.start()
         disturbed.wait(process, "it waited for its turn", lambda: "waiting for it to end" in disturbed.said())
         assert "going on after" not in disturbed.said()
-    _wait_for_checkpoint(disturbed, process, after=orphaned.step)
+    _wait_for_checkpoint(disturbed, process, after=preempted.step)
     process.send_signal(signal.SIGINT)
     return _stopped(disturbed, process)
 
@@ -122,11 +134,17 @@ def test_training_goes_on_from_the_checkpoint_of_a_killed_run(killed_in_training
 
 
 def test_training_without_its_launcher_saves_and_ends(
-    disturbed: Whole, killed_in_training: Stop, orphaned: Stop, cancelled: Stop
+    disturbed: Whole, killed_in_training: Stop, orphaned: Stop, preempted: Stop
 ) -> None:
     assert orphaned.left == {}
     assert killed_in_training.step < orphaned.step < _steps_asked(disturbed)
-    assert step_resumed_from(cancelled.log) == orphaned.step
+    assert step_resumed_from(preempted.log) == orphaned.step
+
+
+def test_training_that_is_preempted_saves_and_ends(disturbed: Whole, preempted: Stop, cancelled: Stop) -> None:
+    assert preempted.left == {}
+    assert preempted.status == "cancelled" and preempted.step < _steps_asked(disturbed)
+    assert step_resumed_from(cancelled.log) == preempted.step
 
 
 def test_cancel_saves_and_is_recorded(disturbed: Whole, cancelled: Stop) -> None:
@@ -136,12 +154,12 @@ def test_cancel_saves_and_is_recorded(disturbed: Whole, cancelled: Stop) -> None
     assert disturbed.store.rows("checkpoints", disturbed.run_folder("pretrained").name)
 
 
-def test_same_command_finishes_what_was_stopped_four_times(
+def test_same_command_finishes_what_was_stopped_five_times(
     disturbed: Whole, undisturbed: Whole, cancelled: Stop, finished: str
 ) -> None:
     assert step_resumed_from(finished) == cancelled.step
     assert [disturbed.ledger(stage)["status"] for stage in ("pretrained", "evaluation")] == ["finished"] * 2
-    assert disturbed.ledger("pretrained")["attempts"] == 4
+    assert disturbed.ledger("pretrained")["attempts"] == 5
     assert disturbed.ledger("post_pretrained")["attempts"] == 1
     assert [row["step"] for row in disturbed.steps("pretrained")] == list(range(1, _steps_asked(disturbed) + 1))
     assert disturbed.snapshots() == undisturbed.snapshots()

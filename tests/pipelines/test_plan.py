@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 
+from assets.schedule import Epochs
 from assets.stages import PretrainSettings, Recipe, SupervisedSettings
 from assets.training import run_specs
 from model import checkpoint as checkpoints
@@ -153,13 +154,16 @@ def test_evaluation_on_a_query_is_planned_by_what_it_selected(config: Config, re
     config.path.write_text(text)
     config = load(config.path)
     store = Store(config.data_root)
-    evaluation = make_plan(config, recipe).stages[-1]
-    assert (evaluation.steps, evaluation.seconds) == (0, None) and "has not run" in evaluation.remark
+    recipe = replace(recipe, finetuned=replace(recipe.finetuned, epochs=Epochs(3, 0)))
+    plan = {stage.name: stage for stage in make_plan(config, recipe).stages}
+    for stage in (plan["finetuned"], plan["evaluation"]):
+        assert (stage.steps, stage.seconds) == (0, None) and "has not run" in stage.remark
     run_data_steps(store, replace(config, collections=config.collections[1:]))
     build_catalog(store)
     take_snapshot(store, config, config.collections[0])
-    evaluation = make_plan(config, recipe).stages[-1]
-    assert evaluation.steps == 1 and evaluation.seconds
+    plan = {stage.name: stage for stage in make_plan(config, recipe).stages}
+    assert plan["evaluation"].steps == 1 and plan["evaluation"].seconds
+    assert plan["finetuned"].steps == 3 * 2  # epochs of its clips, one at a time
 
 
 def test_summary_and_plan_know_runs(config: Config, recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,10 @@ from warehouse.store import Store, in_turn
 VIEWS = Path(__file__).with_name("views.sql")
 ABSENT = ("frame_hashes",)
 """Tables that stay Parquet files: of a million clips tens of gigabytes, which nobody asks by hand."""
+VIEWED = ("features",)
+"""Tables that stay Parquet files and are views here, without clips taken down: gigabytes, and the catalog is built
+often."""
+PRESENT = "clip_id NOT IN (SELECT clip_id FROM takedowns)"
 
 
 class CatalogError(RuntimeError):
@@ -78,8 +82,11 @@ def _load(connection: duckdb.DuckDBPyConnection, store: Store, table: Table) -> 
     # `clips` alone is written once by each source that lists the same clip.
     distinct = "DISTINCT" if table.name == "clips" else ""
     files = relation(connection, store, table.name)
-    _run(connection, f"CREATE TABLE {table.name} AS SELECT {distinct} {columns} FROM {files}")
-    _run(connection, f"COMMENT ON TABLE {table.name} IS {quoted(table.row)}")
+    # Where nothing has been written yet, there is no file for a view to name.
+    kind = "VIEW" if table.name in VIEWED and store.parts(table.name) else "TABLE"
+    present = f"WHERE {PRESENT}" if kind == "VIEW" else ""
+    _run(connection, f"CREATE {kind} {table.name} AS SELECT {distinct} {columns} FROM {files} {present}")
+    _run(connection, f"COMMENT ON {kind} {table.name} IS {quoted(table.row)}")
     for column in table.columns:
         _run(connection, f'COMMENT ON COLUMN {table.name}."{column.name}" IS {quoted(column.doc)}')
     [(count,)] = _run(connection, f"SELECT count(*) FROM {table.name}")

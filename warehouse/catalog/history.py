@@ -68,22 +68,25 @@ def history(connection: duckdb.DuckDBPyConnection, clip_id: str) -> History:
     Returns:
         ``clip`` and ``taken_down`` (``None`` if it is not) as one row each; lists of rows: ``listed``, ``files``,
         ``labels``, ``copies``, ``decisions``, ``snapshots``, ``stored`` (its places in shards; ``offset`` is ``None``
-        where one is planned and not written), ``trained_by``, ``evaluated_by`` (runs that have seen it), and
+        where one is planned and not written), ``trained_by``, ``evaluated_by``, ``extracted_by`` (runs that have
+        seen it: to learn, to be scored, for features), and
         ``checkpoints`` that have, themselves or by descent (``seen_in``: the runs).
     """
     found: History = {name: _rows(connection, question, clip_id) for name, question in _QUESTIONS.items()}
     [found["clip"]] = found["clip"]
     found["taken_down"] = next(iter(found["taken_down"]), None)
-    trained, evaluated = [], []
+    trained, evaluated, extracted = [], [], []
     for run in found.pop("runs"):
         settings, left_out = json.loads(run.pop("config")), run.pop("left_out")
         if left_out:
             continue
         if run["stage"] == "evaluation" and settings["split"] == run["split"]:
             evaluated.append(run)
+        elif run["stage"] == "features":
+            extracted.append(run)
         elif run["stage"] != "evaluation" and run["split"] == "train":
             trained.append(run)
-    return found | {"trained_by": trained, "evaluated_by": evaluated}
+    return found | {"trained_by": trained, "evaluated_by": evaluated, "extracted_by": extracted}
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, question: str, clip_id: str) -> Sequence[dict[str, Any]]:

@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from warehouse.catalog.build import connect
+from warehouse.catalog.confining import confine
 from warehouse.catalog.membership import Membership, SnapshotError, class_list, in_no_shard, in_order
 from warehouse.config import SPLITS, Collection, Config
 from warehouse.store import Store
@@ -31,6 +32,7 @@ def selected(store: Store, config: Config, collection: Collection) -> Membership
             training clip repeats an evaluation clip. Says what to do.
     """
     with connect(store) as connection:
+        confine(connection, store)
         try:
             given = _ask(connection, collection)
         except duckdb.Error as error:
@@ -47,8 +49,6 @@ def selected(store: Store, config: Config, collection: Collection) -> Membership
 
 def _ask(connection: duckdb.DuckDBPyConnection, collection: Collection) -> list[str]:
     """Put the answer into the table ``asked``, with all of COLUMNS; returns those that the query gives."""
-    # A query may come from anywhere: it reads the catalog, and neither files nor the network.
-    connection.execute("SET enable_external_access = false")
     statements = duckdb.extract_statements(collection.sql or "")
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise SnapshotError(f"collection {collection.name!r}: its query has to be one SELECT statement")

@@ -300,10 +300,12 @@ WITH given AS (
     FROM runs r JOIN snapshots s USING (snapshot_id) LEFT JOIN snapshot_composition c USING (snapshot_id)
 ), measured AS (
     -- A score belongs to the evaluation, and to the run whose checkpoint was evaluated: of several the last.
-    SELECT v.run_id, v.run_id AS of_run_id, v.metric, v.split, v.value, s.collection, e.started
+    SELECT v.run_id, v.run_id AS of_run_id, '' AS student, v.metric, v.split, v.value, s.collection, e.started
     FROM scores v JOIN runs e USING (run_id) JOIN snapshots s ON s.snapshot_id = v.snapshot_id
     UNION ALL
-    SELECT v.run_id, k.run_id, v.metric, v.split, v.value, s.collection, e.started
+    -- Of a run that trained several models each has a folder of its own in a checkpoint.
+    SELECT v.run_id, k.run_id, regexp_extract(v.checkpoint, 'step-[0-9]+(/.+)$', 1), v.metric, v.split, v.value,
+           s.collection, e.started
     FROM scores v JOIN runs e USING (run_id) JOIN snapshots s ON s.snapshot_id = v.snapshot_id
     JOIN checkpoints k USING (checkpoint)
 )
@@ -323,9 +325,9 @@ SELECT run_id, 'settings', 'starts from', parent FROM runs
 UNION ALL
 SELECT run_id, 'settings', fullkey[3:], atom ->> '$' FROM runs, json_tree(config) WHERE atom IS NOT NULL
 UNION ALL
-SELECT of_run_id, 'scores', metric || ' on ' || split || ' of ' || collection,
+SELECT of_run_id, 'scores', metric || replace(student, '/', ' of ') || ' on ' || split || ' of ' || collection,
        round(arg_max(value, started), 4)::VARCHAR
-FROM measured GROUP BY of_run_id, metric, split, collection;
+FROM measured GROUP BY of_run_id, student, metric, split, collection;
 
 -- run_differences: for each two runs, the facts of run_facts that are not alike, side by side
 CREATE VIEW run_differences AS

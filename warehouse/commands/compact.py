@@ -16,10 +16,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "compact",
         help="take the bytes of clips that were taken down out of the shards, and prove it",
         description="Write the shards that hold clips taken down anew without them (the bytes of the others are "
-        "copied; all other shards stay untouched), remove pages and pictures that show them, and then search every "
-        "file under the data root for what is left. Ends with exit code 1 if anything is. It may be killed and run "
-        "again, and run at any time to prove it anew; while a job writes shards, it waits. Frame hashes and what was "
-        "probed are facts, not content, and stay, as do the videos in the sources' own folders.",
+        "copied; all other shards stay untouched), take their rows out of `features`, remove pages and pictures that "
+        "show them, and then search every file under the data root for what is left. Ends with exit code 1 if "
+        "anything is. It may be killed and run again, and run at any time to prove it anew; while a job writes shards, "
+        "it waits. Frame hashes and what was probed are facts, not content, and stay, as do the videos in the sources' "
+        "own folders.",
     )
     parser.set_defaults(run=run)
 
@@ -42,6 +43,8 @@ def run(store: Store, config: Config, options: argparse.Namespace) -> None:
     for verb, paths in (("written anew", done.rewritten), ("removed, no clip is left in it", done.emptied)):
         for path in paths:
             print(f"{path}: {verb}")
+    for path in done.features:
+        print(f"{path}: features of clips taken down removed")
     if done.rewritten or done.emptied:
         print("Index files that were exported for DALI and name these shards are out of date: export them again.")
     began = time.monotonic()

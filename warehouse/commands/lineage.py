@@ -80,11 +80,12 @@ def _text(found: History) -> Iterator[str]:
     ])  # fmt: skip
     yield from _section("trained on by", runs_text(found["trained_by"]))
     yield from _section("evaluated by", runs_text(found["evaluated_by"]))
+    yield from _section("features extracted by", runs_text(found["extracted_by"]))
     yield from _section("seen by checkpoints", checkpoints_text(found["checkpoints"]))
 
 
 def runs_text(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each of ``trained_by`` or ``evaluated_by``."""
+    """A line for each of ``trained_by``, ``evaluated_by`` or ``extracted_by``."""
     return [
         f"{run['run_id']} on {run['collection']} {run['split']}, {run['status']}, "
         f"started {minute(run['started'])}"

@@ -8,6 +8,7 @@ import sys
 import duckdb
 
 from warehouse.catalog.build import connect
+from warehouse.catalog.confining import confine
 from warehouse.commands.printing import print_table
 from warehouse.config import Config
 from warehouse.store import Store
@@ -35,8 +36,7 @@ def run(store: Store, config: Config, options: argparse.Namespace) -> None:
     if not duckdb.extract_statements(query):
         raise EmptyQueryError('the query is empty. For example: reelhouse sql "SELECT * FROM composition"')
     with connect(store) as connection:
-        # A query may come from anywhere: it reads the catalog, and neither files nor the network.
-        connection.execute("SET enable_external_access = false")
+        confine(connection, store)
         result = connection.execute(query)
         names = [column[0] for column in result.description or []]
         rows = result.fetchall()

@@ -84,9 +84,12 @@ def _print(found: History, new: set[str]) -> None:
         "in snapshots, as a tombstone": [f"{row['snapshot_id']} of {row['collection']}" for row in found["snapshots"]],
         "trained on by": runs_text(found["trained_by"]),
         "evaluated by": runs_text(found["evaluated_by"]),
+        "features extracted by, which `reelhouse compact` removes": runs_text(found["extracted_by"]),
         "seen by checkpoints, which stay": checkpoints_text(found["checkpoints"]),
         "runs that are under way and go on with it until they are stopped": [
-            run["run_id"] for run in found["trained_by"] + found["evaluated_by"] if run["status"] == "running"
+            run["run_id"]
+            for run in (*found["trained_by"], *found["evaluated_by"], *found["extracted_by"])
+            if run["status"] == "running"
         ],
         "the source's file, which Reelhouse does not touch": [
             f"{row['media_root']}/{row['path']}" for row in found["files"] if row["status"] != "missing"

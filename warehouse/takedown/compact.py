@@ -2,8 +2,8 @@
 
 In this order, each a whole file and a rename: the prints that the bytes are searched by afterwards (they cannot be made
 once the bytes are gone); the rows of ``packing`` (from here on the plan is that of the compacted shards, whoever
-executes it); the tars, each with its sidecar; ``samples`` and ``shards``; the catalog. Killed anywhere, the same call
-finds what is still to be done by what still names the clips.
+executes it); the tars, each with its sidecar; ``features``; ``samples`` and ``shards``; the catalog. Killed anywhere,
+the same call finds what is still to be done by what still names the clips.
 """
 
 import re
@@ -22,6 +22,7 @@ from warehouse.shards.rewriting import rewrite_without
 from warehouse.shards.sidecar import read_sidecar, sidecar_path
 from warehouse.shards.tables import tabulate
 from warehouse.store import Store, fingerprint_of
+from warehouse.takedown.features import remove_features
 from warehouse.takedown.stretches import prints_of
 from warehouse.takedown.takedowns import taken_down
 
@@ -30,10 +31,12 @@ _CLIP_ID = re.compile(rb'"([0-9a-f]{32})"')
 
 @dataclass(frozen=True)
 class Compacted:
-    """What was done: paths of the tars written anew and of those emptied, relative to the data root."""
+    """What was done: paths of the tars written anew and of those emptied, and of the files that features were taken out
+    of, relative to the data root."""
 
     rewritten: tuple[str, ...]
     emptied: tuple[str, ...]
+    features: tuple[str, ...]
 
 
 def compact(store: Store) -> Compacted:
@@ -64,12 +67,13 @@ def _compact(store: Store, gone: Set[str]) -> Compacted:
                 continue
             left = rewrite_without(tar, gone)
             (rewritten if left.members else emptied).append(str(tar.relative_to(store.root)))
+    features = tuple(str(path.relative_to(store.root)) for path in remove_features(store, gone))
     # After all tars: a source of which a shard is not written yet stops here, and the bytes are out all the same.
     for source, tars in by_source.items():
         if tars or not _tables_agree(store, source):
             tabulate(store, source)
     build_catalog(store)
-    return Compacted(tuple(rewritten), tuple(emptied))
+    return Compacted(tuple(rewritten), tuple(emptied), features)
 
 
 def _holding(store: Store, source: str, gone: Set[str]) -> Iterator[Path]:

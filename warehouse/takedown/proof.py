@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from warehouse.catalog.build import connect
 from warehouse.store import Store
+from warehouse.takedown.features import features_held
 from warehouse.takedown.prints import Search
 
 _FACTS = re.compile(r"tables/.+|probing/.+|search/.+|warehouse\.duckdb.*|runs/[^/]+/(result\.json|failures\.jsonl)")
@@ -31,7 +32,8 @@ class ContentLeftError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trace:
-    """A file that has something of a clip: its ``bytes``, or its ``name`` (in the file, or as a part of its path)."""
+    """A file that has something of a clip: its ``bytes``, its ``name`` (in the file, or as a part of its path), or its
+    ``features``."""
 
     path: Path
     clip_id: str
@@ -74,6 +76,11 @@ class Proof:
         for trace in self.left:
             if trace.what == "name":
                 lines.append(f"  {trace.path}: names clip {trace.clip_id}. Delete it, or make it anew.")
+            elif trace.what == "features":
+                lines.append(
+                    f"  {trace.path}: features of clip {trace.clip_id}, written since by a run that was under way when "
+                    "it was taken down. Run `reelhouse compact` again"
+                )
             elif copies := _copies_there(store, trace):
                 lines.append(
                     f"  {trace.path}: bytes of clip {trace.clip_id}, which its copy there shares. "
@@ -87,7 +94,8 @@ class Proof:
 def prove(store: Store, clips: Set[str], workers: int) -> Proof:
     """Search all files under the data root for clips, each file by one of ``workers`` threads.
 
-    Links to folders are followed. What is compressed is not looked into, and so neither is the inside of the tables.
+    Links to folders are followed. What is compressed is not looked into, and so neither is the inside of the tables:
+    but those of features may have no row of these clips.
     """
     prints = store.read("content_prints")
     prints = prints.filter(pc.is_in(prints["clip_id"], value_set=pa.array(sorted(clips), pa.string())))
@@ -124,6 +132,7 @@ def prove(store: Store, clips: Set[str], workers: int) -> Proof:
                 facts.append(path)
             else:
                 left += [Trace(path, clip, "name") for clip in sorted(names)]
+    left += [Trace(path, clip, "features") for path, held in features_held(store, clips) for clip in held]
     known = set(prints["clip_id"].unique().to_pylist())
     return Proof(sizes, tuple(facts), tuple(left), tuple(unread), tuple(sorted(clips - known)))
 

@@ -1,0 +1,152 @@
+"""The tables of docs/training.md are those of ``pipelines.published``, and what it tells a person to type is there."""
+
+import argparse
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.amounts import seconds_text
+from model.commands import convert, predict
+from model.flops import PEAK_TFLOPS, forward_macs
+from pipelines import published
+from pipelines.__main__ import main
+from pipelines.paper import paper
+from pipelines.published import Row
+from pipelines.recipe import classifier, model_configs
+from pipelines.training_cost import GPU, MFU, training_cost
+from warehouse.config import load
+
+ROOT = Path(__file__).parent.parent
+DOC = (ROOT / "docs" / "training.md").read_text()
+HEADER = (
+    "| | videos a step | rate for 256 | epochs, warm-up | weight decay | layer decay | drop path | dropout | clip |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+)
+
+
+def _line(name: str, row: Row) -> str:
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:g}"
+
+    cells = [
+        name, f"{row.videos:,}", f"{row.base_rate:g}", f"{row.epochs}, {row.warmup}",
+        *map(number, (row.weight_decay, row.layer_decay, row.drop_path, row.head_dropout, row.clip_grad)),
+    ]  # fmt: skip
+    ours = any("no source" in note for note in row.notes)
+    return f"| {' | '.join([cells[0] + (' ¹' if ours else ''), *cells[1:]])} |"
+
+
+TABLES = {
+    "Pre-training": [_line(size, row) for size, row in published.PRETRAINING.items()],
+    "Post-pre-training": [_line(size, published.post_pretraining(size)) for size in ("B", "L", "H", "g")],
+    "Fine-tuning": [
+        *(_line(f"{task.replace('_', '-')}, {size}", row) for (task, size), row in published.DIRECT.items()),
+        *(_line(f"kinetics after K710, {size}", row) for size, row in published.AFTER_K710.items()),
+    ],
+    "Distillation": [_line(task.replace("_", "-"), row) for task, row in published.DISTILLATION.items()],
+}
+
+
+def _estimates() -> list[str]:
+    """Expected times of 8 GPUs (evaluation: of one) for the paper's collections."""
+    sizes, cells = ("B", "L", "H", "g"), {}
+    stages = {
+        "pre-training, 1.35M clips": ("pretrained", True),
+        "post-pre-training on K710": ("post_pretrained", True),
+        "Kinetics-400 after K710": ("finetuned", True),
+        "Kinetics-400 directly": ("finetuned", False),
+    }
+    for name, (stage, after_k710) in stages.items():
+        recipes = {size: paper(size, 8, after_k710=after_k710) for size in sizes}
+        cells[name] = [_estimate(recipe.stages[stage], size) for size, recipe in recipes.items()]
+    views = 19_796 * paper("g", 8).evaluation.loader.temporal_views * 3
+    flops = [2 * views * forward_macs(classifier(paper(size, 8).finetuned, size)) for size in sizes]
+    cells["evaluation, 19,796 × 15 views, on one GPU"] = [
+        seconds_text(count / (PEAK_TFLOPS[GPU] * 1e12 * MFU)) for count in flops
+    ]
+    return [f"| {' | '.join([name, *texts])} |" for name, texts in cells.items()]
+
+
+def _estimate(settings: Any, size: str) -> str:
+    return seconds_text(training_cost(settings, model_configs(settings, size), None, 8, here=False).seconds)
+
+
+def test_expected_times_are_those_that_the_command_prints() -> None:
+    assert [line for line in _estimates() if line not in DOC] == []
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_tables_are_those_of_the_code(title: str) -> None:
+    assert "\n".join([*HEADER, *TABLES[title]]) in DOC
+
+
+def test_notes_of_the_rows_are_told() -> None:
+    """Where paper and script differ is in the document, in the words that the command prints."""
+    rows = [
+        *published.PRETRAINING.values(), *published.POST_PRETRAINING.values(), *published.DIRECT.values(),
+        *published.AFTER_K710.values(),
+    ]  # fmt: skip
+    flat = " ".join(DOC.split())
+    missing = [note for row in rows for note in row.notes if "no source" not in note and note not in flat]
+    assert missing == []
+
+
+def test_excerpts_of_configurations_are_toml_and_the_examples_are_whole() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", DOC, flags=re.DOTALL)
+    assert len(blocks) >= 2
+    known = {"preset", "size", "start", "pretrain", "post_pretrain", "finetune", "students", "student_weights",
+             "teacher", "features", "features_every"}  # fmt: skip
+    for block in blocks:
+        assert set(tomllib.loads(block)["training"]) <= known
+    example = load(ROOT / "examples" / "finetune_kinetics400.toml", check_files=False)
+    assert example.training.start is not None and example.training.pretrain is None
+    assert tomllib.loads(blocks[-1])["training"]["finetune"] == example.training.finetune
+
+
+def _commands() -> list[list[str]]:
+    """Each line of the shell blocks, without comments and variables before it."""
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", DOC, flags=re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words for words in split if words]
+
+
+def test_commands_are_there_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = _commands()
+    seen = set()
+    for words in commands:
+        words = [word for word in words if not re.fullmatch(r"[A-Z_]+=.*", word)]
+        if words[:2] == [".venv/bin/python", "-m"]:
+            module, arguments = words[2], words[3:]
+            seen.add(" ".join([module, *arguments[:1]]))
+            assert _parses(module, arguments), words
+    assert {"model convert", "model predict", "pipelines recipe", "pipelines plan", "pipelines summary"} <= seen
+    assert ["sbatch", "examples/finetune.sbatch"] in commands
+
+
+def _parses(module: str, arguments: list[str]) -> bool:
+    """Whether a command takes these arguments: its parser alone, nothing is run."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    if module == "model":
+        for command in (convert, predict):
+            command.add(commands)
+        return parser.parse_args(arguments).command == arguments[0]
+    if module == "pipelines":
+        with pytest.raises(SystemExit) as help_only:
+            main([*arguments, "--help"])
+        return help_only.value.code == 0
+    return False
+
+
+def test_batch_script_is_bash_and_runs_the_example() -> None:
+    script = ROOT / "examples" / "finetune.sbatch"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert "examples/finetune_kinetics400.toml" in text and "dagster job execute -m pipelines -j full_run" in text
+    assert re.search(r"^#SBATCH --signal=TERM@(\d+)$", text, flags=re.MULTILINE)

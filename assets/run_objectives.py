@@ -8,7 +8,7 @@ from assets.derived_stages import DistillSettings
 from assets.run_clips import Say
 from assets.stages import PretrainSettings, RunSpec, SupervisedSettings, TrainingSettings
 from model.classifier import Classifier, ClassifierConfig
-from model.distillation import Distillation
+from model.distillation import Distillation, fresh_student
 from model.objectives import Classification, Objective, Pretraining
 from model.parallel import blocks, compile_block
 from model.pretrainer import Pretrainer
@@ -82,7 +82,7 @@ def _distillation(
             class_names=classes,
             drop_path=settings.drop_path,
         )
-        model = students[student.size] = Classifier(config, torch.Generator().manual_seed(settings.fit.seed))
+        model = students[student.size] = fresh_student(config, torch.Generator().manual_seed(settings.fit.seed))
         start = "fresh" if student.weights is None else str(transfer(model, Path(student.weights)))
         say(f"student {student.size}: {start}")
     return Distillation(teacher.to(device), students, settings.temperature)

@@ -21,7 +21,7 @@ from loaders.evaluation_loader import EvaluationLoader
 from loaders.train_loader import ClipLoader
 from loaders.views import EvaluationConfig, LoaderConfig
 from model.classifier import Classifier, ClassifierConfig
-from model.distillation import Distillation
+from model.distillation import Distillation, fresh_student
 from model.evaluation import Prediction, evaluate
 from model.masking import DecoderMask
 from model.objectives import Classification, Draw, Objective, Pretraining
@@ -101,8 +101,9 @@ class Trainer:
         start: Path | None = None,
         size: Size = SIZE,
     ) -> Path:
-        """Weights after learning from labels, from those at ``start``, else from fresh ones."""
-        model = self._classifier(size, class_names)
+        """Weights after learning from labels, from those at ``start``, else from fresh ones (a student's: those that it
+        would be taught from)."""
+        model = self._student(class_names) if size == STUDENT else self._classifier(size, class_names)
         if start is not None:
             transfer(model, start)
         return self._supervised(name, Classification(model), clips, steps)
@@ -110,7 +111,7 @@ class Trainer:
     def student(self, name: str, clips: Sequence[Sample], teacher: Path, steps: int) -> Path:
         """Weights of a smaller classifier, fresh at first, that learns a teacher's answers and no labels."""
         taught_by = load_classifier(teacher)
-        model = self._classifier(STUDENT, taught_by.config.class_names)
+        model = self._student(taught_by.config.class_names)
         objective = Distillation(taught_by.eval(), {"": model})
         return self._supervised(name, objective, clips, steps)
 
@@ -125,6 +126,10 @@ class Trainer:
 
     def _classifier(self, size: Size, class_names: tuple[str, ...]) -> Classifier:
         return Classifier(ClassifierConfig(size, FRAMES, IMAGE, class_names), torch.Generator().manual_seed(self.seed))
+
+    def _student(self, class_names: tuple[str, ...]) -> Classifier:
+        config = ClassifierConfig(STUDENT, FRAMES, IMAGE, class_names)
+        return fresh_student(config, torch.Generator().manual_seed(self.seed))
 
     def _loader(self, clips: int, views: int = 1, flip: bool = False) -> LoaderConfig:
         # No workers: the time of a step is then this process's own, whatever else the machine does.

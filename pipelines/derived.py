@@ -16,8 +16,7 @@ from pipelines.paper import distillation, task_of
 from warehouse.config import Config
 from warehouse.toml_text import Document, suggest
 
-SMOKE_FIT, SMOKE_CLIPS = FitConfig(600, 300, seed=0, optim=OptimConfig(3e-3, 60, betas=(0.9, 0.999))), 8
-"""A fresh student first needs many steps: small batches."""
+SMOKE_FIT = FitConfig(400, 200, seed=0, optim=OptimConfig(2e-3, 40, betas=(0.9, 0.999)))
 FRESH = "a student without weights of its own (`student_weights`) starts fresh (ours)"
 
 
@@ -36,8 +35,7 @@ def with_derived(recipe: Recipe, config: Config, loaders: StageLoaders) -> Recip
         _check(config, recipe, taught)
         loader = loaders.finetuned if teacher == "finetuned" else loaders.post_pretrained
         if recipe.name == "smoke":
-            few = replace(loader, clips_per_batch=SMOKE_CLIPS)
-            distilled = DistillSettings(_students(config), few, SMOKE_FIT, teacher, drop_path=0.0)
+            distilled = DistillSettings(_students(config), loader, SMOKE_FIT, teacher, drop_path=0.0)
             remarks["distilled"] = ("ours: seconds on a CPU",)
         else:
             collection = training.post_pretrain if teacher == "post_pretrained" else training.finetune

@@ -46,7 +46,7 @@ def smoke() -> Recipe:
 
     return Recipe(
         name="smoke",
-        pretrained=PretrainSettings("tiny", loaders.pretrained, fit(1000, 200, 3e-3, 100, 0.95), tube_ratio=0.75),
+        pretrained=PretrainSettings("tiny", loaders.pretrained, fit(800, 200, 3e-3, 80, 0.95), tube_ratio=0.75),
         post_pretrained=supervised(loaders.post_pretrained, fit(700, 200, 1.5e-3, 70)),
         finetuned=supervised(loaders.finetuned, fit(150, 75, 5e-4, 15)),
         evaluation=EvaluationSettings(loaders.evaluation),

@@ -18,8 +18,8 @@ from warehouse.shards.executing import execute_plans
 from warehouse.step_result import Progress
 from warehouse.store import Store
 
-CORPUS_SEED = 1
-"""Not the demo's, and not that on which the recipe was chosen."""
+CORPUS_SEED = 2
+"""Not the demo's, and not those on which the recipe was chosen: 7, and 1, where a shorter schedule was tried."""
 STRIDE = 4
 UNLABELLED, LABELLED, MERGED, HELD_OUT = "unlabeled_hybrid", "labelled", "merged", "held_out"
 TAXONOMY = "motions"

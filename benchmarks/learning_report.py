@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+"""Student's t: half of a 95 % interval in standard errors, by degrees of freedom; of more, that of 9."""
 GUESSING, METADATA = "guessing", "width, height and length alone"
 
 
@@ -134,10 +136,12 @@ def _table(part: dict[str, Any], chance: float, more: dict[str, float] | None = 
 
 def _sentence(each: dict[str, Any], seeds: int) -> str:
     mean, spread = each["mean"], each["spread"]
-    # Two standard errors of a mean of so few is a rule of thumb, and said as one.
-    clear = seeds > 1 and abs(mean) > 2 * spread / seeds**0.5
-    judgement = "more than two standard errors" if clear else "not told from nothing with so few seeds"
-    return f"- {each['arm']} − {each['other']}: {100 * mean:+.1f} ± {100 * spread:.1f} points, by seed ({judgement})."
+    said = f"- {each['arm']} − {each['other']}: {100 * mean:+.1f} ± {100 * spread:.1f} points, by seed"
+    if seeds == 1:
+        return f"{said} (one seed: nothing is told from chance)."
+    half = T_95[min(seeds - 1, len(T_95))] * spread / seeds**0.5
+    judgement = "clear of 0" if abs(mean) > half else "not told from 0 with so few seeds"
+    return f"{said} (95 %: {100 * (mean - half):+.1f} to {100 * (mean + half):+.1f}; {judgement})."
 
 
 def main() -> None:

@@ -51,12 +51,12 @@ class Schedule:
     that is the better one: 94 % instead of 76 % after fine-tuning (one seed, 3000 steps, the tuning clips).
     """
 
-    pretrain_steps: int = 2000
-    post_steps: int = 500
+    pretrain_steps: int = 4000
+    post_steps: int = 800
     finetune_steps: int = 500
-    distil_steps: int = 800
-    real_pretrain_steps: int = 300
-    real_finetune_steps: int = 200
+    distil_steps: int = 2500
+    real_pretrain_steps: int = 600
+    real_finetune_steps: int = 400
     labels_per_class: int = 16
     tube_ratio: float = 0.75
     pretrain_clips: int = 16  # two views of each, with frames of their own

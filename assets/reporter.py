@@ -17,6 +17,7 @@ from assets.validation import NAME as VALIDATION
 from assets.validation import Validator
 from loaders.evaluation_loader import EvaluationClipError, EvaluationLoader
 from loaders.views import EvaluationConfig
+from model.checkpoint import Checkpoint
 from model.pictures import reconstruction_sheet
 from model.training import Progress
 from model.transfer import load_pretrainer
@@ -35,10 +36,11 @@ class Reporter:
         folder: Path,
         settings: TrainingSettings,
         samples: Sequence[Sample],
-        resumed_step: int,
+        resume: Checkpoint | None,
         say: Say,
         validator: Validator | None = None,
     ) -> None:
+        resumed_step = resume.step if resume else 0
         self.folder, self.settings, self.say, self.validator = folder, settings, say, validator
         # Line by line: a step that was saved is noted, killed or not.
         self.file, self.failures = (
@@ -54,9 +56,11 @@ class Reporter:
             self.board.add_text("clips shown", name_shown(folder, [sample.clip_id for sample in self.shown]))
         self.said = self.started = time.monotonic()
         self.first = resumed_step
+        if resume:  # the run may have been killed between the checkpoint and its picture
+            self._draw(resume.path, resume.step)
 
     def report(self, progress: Progress) -> None:
-        """Note a step."""
+        """Note a step. Where its checkpoint is saved next, all that was noted is on disk before that."""
         self._note_failed(progress)
         row = asdict(progress) | {"checkpoint": progress.checkpoint and progress.checkpoint.name}
         row["failed"] = len(progress.failed)
@@ -86,10 +90,14 @@ class Reporter:
                 f"{f'{self.failed} clips failed  ' if self.failed else ''}{left:.0f} s left"
             )
         if progress.checkpoint is not None:
-            said = "" if progress.validation is None else f", validation top-1 {progress.validation:.1%}"
-            self.say(f"saved {progress.checkpoint.name}{said}")
-            if isinstance(self.settings, PretrainSettings):
-                self._draw(progress)
+            self.board.flush()
+
+    def saved(self, progress: Progress) -> None:
+        """Tell of the step's checkpoint, and draw what it reconstructs."""
+        assert progress.checkpoint is not None
+        said = "" if progress.validation is None else f", validation top-1 {progress.validation:.1%}"
+        self.say(f"saved {progress.checkpoint.name}{said}")
+        self._draw(progress.checkpoint, progress.step)
 
     def _note_failed(self, progress: Progress) -> None:
         """Clips that could not be used: each time in ``failures.jsonl``, and once in the log."""
@@ -100,20 +108,22 @@ class Reporter:
                 self.say(f"clip {failure['clip_id']} was passed over ({failure['error_class']}): {failure['error']}")
         self.failed += len(progress.failed)
 
-    def _draw(self, progress: Progress) -> None:
-        """Picture of the same clips and masks at each checkpoint."""
-        assert progress.checkpoint is not None
+    def _draw(self, checkpoint: Path, step: int) -> None:
+        """Picture of the same clips and masks at each checkpoint of pre-training, once."""
+        target = self.folder / "pictures" / f"step-{step:06d}.png"
+        if not isinstance(self.settings, PretrainSettings) or target.exists():
+            return
         loader = self.settings.loader
         view = EvaluationConfig(clips_per_batch=PICTURE_CLIPS, frames=loader.frames, size=loader.size)
         try:
             with EvaluationLoader(self.shown, view) as batches:
                 frames = next(iter(batches)).frames
         except EvaluationClipError as error:  # training goes on without such a clip, and so without the picture
-            self.say(f"no picture of {progress.checkpoint.name}: {error}")
+            self.say(f"no picture of {checkpoint.name}: {error}")
             return
-        sheet = reconstruction_sheet(load_pretrainer(progress.checkpoint), frames, torch.Generator().manual_seed(0))
-        self.board.add_image("original, masked, reconstruction", sheet, progress.step, dataformats="HWC")
-        write_png(self.folder / "pictures" / f"step-{progress.step:06d}.png", sheet)
+        sheet = reconstruction_sheet(load_pretrainer(checkpoint), frames, torch.Generator().manual_seed(0))
+        self.board.add_image("original, masked, reconstruction", sheet, step, dataformats="HWC")
+        write_png(target, sheet)
 
     def close(self) -> None:
         """Write out what is buffered."""

@@ -115,7 +115,7 @@ def _fit(
             say(ready.how)
         reporter = None
         if rank == 0:
-            reporter = Reporter(folder, settings, samples, resume.step if resume else 0, say, validate)
+            reporter = Reporter(folder, settings, samples, resume, say, validate)
         outcome = fit(
             objective,
             mixed(ready, settings.loader, rank, device),
@@ -123,9 +123,10 @@ def _fit(
             folder / "checkpoints",
             device,
             resume,
-            reporter.report if reporter else lambda progress: None,
-            stop,
-            validate,
+            report=reporter.report if reporter else lambda progress: None,
+            saved=reporter.saved if reporter else lambda progress: None,
+            should_stop=stop,
+            validate=validate,
         )
     if reporter:
         reporter.close()

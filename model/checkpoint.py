@@ -97,6 +97,11 @@ def read(path: Path) -> Checkpoint:
     )
 
 
+def place(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or comes, in ``folder``."""
+    return folder / f"step-{step:06d}"
+
+
 def latest(folder: Path) -> Checkpoint | None:
     """The complete checkpoint with most steps in ``folder``, or None. Unfinished ones do not count."""
     complete = _complete(folder)
@@ -125,13 +130,13 @@ def save(
     measure: Measure | None = None,
     loop: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``folder/step-NNNNNN`` with all ranks together, then remove all but the ``keep`` newest and the best.
+    """Write the checkpoint with all ranks together, then remove all but the ``keep`` newest and the best one.
 
     ``trained`` has the models by name ("" for one alone), ``cursor`` is this rank's; ``measure`` and ``loop`` (for
     JSON) are the same on all ranks.
     """
     rank = dist.get_rank()
-    final = folder / f"step-{step:06d}"
+    final = place(folder, step)
     temporary = folder / f".{final.name}.tmp"
     cursors: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(cursors, dict(cursor))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint, Measure
+from model.checkpoint import Checkpoint, Measure, place
 from model.divergence import Watch
 
 VALIDATED, BY_LOSS = "validation", "minus mean training loss"
@@ -59,7 +59,7 @@ class Course:
     def saving(self, step: int) -> dict[str, Any]:
         """What to know again when going on from the checkpoint of this step, for JSON."""
         if self.calm:
-            self._good = f"step-{step:06d}"
+            self._good = place(self._folder, step).name
         self._losses = []
         return {"watches": {name: watch.state() for name, watch in self._watches.items()}, "good": self._good}
 

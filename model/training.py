@@ -44,7 +44,7 @@ class Progress:
     data_wait_share: float
     failed: tuple[Mapping[str, Any], ...]
     checkpoint: Path | None
-    """The checkpoint saved after this step, if one was."""
+    """Where this step's checkpoint comes, if it has one."""
     tflops_per_s: float = 0.0
     mfu: float | None = None
     validation: float | None = None
@@ -109,6 +109,7 @@ def fit(
     device: torch.device,
     resume: Checkpoint | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
+    saved: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     validate: Callable[[], float] | None = None,
 ) -> Outcome:
@@ -123,7 +124,9 @@ def fit(
             (``loaders.continuing``).
         folder: where checkpoints go.
         resume: ``checkpoint.latest(folder)``, found by the caller, who opens the batches at its cursor.
-        report: called on every rank after each step.
+        report: called on every rank after each step, and before its checkpoint is saved: to go on from a checkpoint,
+            wherever a run was killed, is to go on from a step that was reported.
+        saved: called on every rank when the step's checkpoint is there.
         should_stop: polled on every rank at each step; if any rank says so, all save and return.
         validate: called on every rank before each checkpoint; its number, the higher the better, is the measure of the
             checkpoint. Without it that is minus the mean training loss since the checkpoint before.
@@ -167,19 +170,20 @@ def fit(
             course.take(taken.number, numbers.losses, numbers.grad_norms)
             stopping = stopping or numbers.told[1] > 0
             last = stopping or taken.number == config.steps
-            saved = validation = None
+            place = validation = None
             if not in_flight and (last or (due and course.calm)):
+                place = checkpoints.place(folder, taken.number)
                 validation = validate() if validate else None
+            progress = taken.progress(config, numbers, seconds, trained, device, place, validation)
+            report(progress)
+            if place:
                 measure, state = course.measure(validation), course.saving(taken.number)
                 cursor = asdict(taken.cursor)
-                saved = checkpoints.save(
-                    folder, taken.number, config.seed, trained, cursor, config.keep, measure, state
-                )
-            report(taken.progress(config, numbers, seconds, trained, device, saved, validation))
-            if saved and last:
-                return Outcome("finished" if taken.number == config.steps else "cancelled", taken.number, saved)
-            if saved:
-                mark = time.perf_counter()  # neither saving nor what a report does of a checkpoint is the next step's
+                checkpoints.save(folder, taken.number, config.seed, trained, cursor, config.keep, measure, state)
+                saved(progress)
+                if last:
+                    return Outcome("finished" if taken.number == config.steps else "cancelled", taken.number, place)
+                mark = time.perf_counter()  # neither validating nor saving is part of the next step
     raise AssertionError("the last step is always saved")
 
 

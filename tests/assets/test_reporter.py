@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from assets.reporter import Reporter
 from assets.run_clips import order_words
 from loaders.views import LoaderConfig
+from model.checkpoint import Checkpoint
 from model.training import Progress
 from pipelines.presets import smoke
 from warehouse.catalog.sample import Sample
@@ -27,14 +28,23 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
 def test_failed_clips_are_in_log_metrics_and_tensorboard_also_after_a_resume(tmp_path: Path) -> None:
     said: list[str] = []
     gone = Sample("gone", "", "train", None, 1.0, 4, tmp_path / "gone.tar", 0, 9, "", "h264", 30.0, 64, 64, 64)
-    first = Reporter(tmp_path, smoke().pretrained, [gone], 0, said.append)
+    first = Reporter(tmp_path, smoke().pretrained, [gone], None, said.append)
     for step in (progress(1, LOST), progress(2), progress(3, LOST, TORN)):
         first.report(step)
     # A picture is drawn at a checkpoint, of clips one of which cannot be read: no reason to stop training.
-    first.report(progress(4, LOST, checkpoint=tmp_path / "checkpoints" / "step-000004"))
+    last = progress(4, LOST, checkpoint=tmp_path / "checkpoints" / "step-000004")
+    first.report(last)
+    # Before the checkpoint is there: a kill between the two leaves nothing out, and no event is only in memory.
+    assert scalars(tmp_path, "loss") == [(1, 1), (2, 1), (3, 1), (4, 1)] and not (tmp_path / "checkpoints").exists()
+    first.saved(last)
     first.close()
     assert [row["failed"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 0, 2, 1]
     assert [(row["step"], row["rank"], row["clip_id"]) for row in rows(tmp_path / "failures.jsonl")] == [
@@ -44,17 +54,16 @@ def test_failed_clips_are_in_log_metrics_and_tensorboard_also_after_a_resume(tmp
     assert said[2] == "saved step-000004" and said[3].startswith("no picture of step-000004") and "gone" in said[3]
 
     said.clear()
-    again = Reporter(tmp_path, smoke().pretrained, [gone], 3, said.append)  # killed after step 4, saved at step 3
+    saved = Checkpoint(tmp_path / "checkpoints" / "step-000003", 3, 0, ({},))
+    again = Reporter(tmp_path, smoke().pretrained, [gone], saved, said.append)  # killed before step 4 was saved
     again.report(progress(4, TORN))
     again.report(progress(9))
     again.close()
     assert [row["failed"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 0, 2, 1, 0]
-    [line] = said  # both clips have been told of before
+    no_picture, line = said  # both clips have been told of before
+    assert no_picture.startswith("no picture of step-000003")  # the killed run had not come to it
     assert "100 clips/s  data_wait 25%  4 clips failed" in line
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("failed_clips")] == [
-        (1, 1), (2, 1), (3, 3), (4, 4), (9, 4),
-    ]  # fmt: skip
+    assert scalars(tmp_path, "failed_clips") == [(1, 1), (2, 1), (3, 3), (4, 4), (9, 4)]
 
 
 def test_the_log_says_how_clips_are_drawn() -> None:

@@ -101,7 +101,20 @@ def test_reports_and_checkpoints(tmp_path: Path) -> None:
     leftover.mkdir()
     (leftover / "half").write_text("written")
     assert checkpoints.latest(tmp_path) is None
-    fit(pretraining(), stream(), replace(CONFIG, steps=5), tmp_path, CPU, report=seen.append)
+    there: list[tuple[int, bool]] = []
+
+    def report(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.checkpoint:
+            there.append((progress.step, progress.checkpoint.exists()))
+
+    def saved_now(progress: Progress) -> None:
+        assert progress is seen[-1] and progress.checkpoint
+        there.append((progress.step, progress.checkpoint.exists()))
+
+    fit(pretraining(), stream(), replace(CONFIG, steps=5), tmp_path, CPU, report=report, saved=saved_now)
+    # A step is reported before it is saved: a kill in between leaves no checkpoint that nobody has heard of.
+    assert there == [(2, False), (2, True), (4, False), (4, True), (5, False), (5, True)]
     assert [p.step for p in seen] == [1, 2, 3, 4, 5]
     saved = {p.step: p.checkpoint.name for p in seen if p.checkpoint}
     assert saved == {2: "step-000002", 4: "step-000004", 5: "step-000005"}
@@ -133,16 +146,14 @@ def test_a_broken_loss_names_the_step_and_where_to_go_on(
     """A host that runs ahead has begun the fourth step, which ends with a checkpoint, when it reads of the third."""
     monkeypatch.setattr(training, "steps_ahead", lambda device: ahead)
     objective = pretraining()
-    seen: list[Progress] = []
 
     def poison(progress: Progress) -> None:
-        seen.append(progress)
         if progress.step == 2:
             with torch.no_grad():
                 objective.model.mask_token.fill_(torch.nan)
 
     with pytest.raises(NonFiniteLoss, match=r"step 3: loss nan.*step-000002"):
-        fit(objective, stream(), CONFIG, tmp_path, CPU, report=poison)
+        fit(objective, stream(), CONFIG, tmp_path, CPU, saved=poison)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
     assert all(torch.isfinite(value).all() for value in saved_weights(tmp_path).values())
 

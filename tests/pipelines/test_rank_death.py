@@ -153,11 +153,8 @@ def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_goes_on(
     assert "saved by 2 ranks, and 1 go on" in log and "every clip is drawn once" in log
     # What Dagster's processes trained by twos and then alone is what one rank trains undisturbed.
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    losses = {row["step"]: row["loss"] for row in rows}
-    # The kill may fall between a checkpoint and the report of its step, whose row is then not there.
-    assert len(rows) == len(losses) and {*range(1, STEPS + 1)} - {*losses} <= {saved.step}
-    undivided = dict(enumerate(losses_of_one_process(store, spec, tmp_path), start=1))
-    assert losses == pytest.approx({step: undivided[step] for step in losses}, rel=1e-4)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert [row["loss"] for row in rows] == pytest.approx(losses_of_one_process(store, spec, tmp_path), rel=1e-4)
 
 
 def test_an_exception_in_one_rank_is_what_the_asset_shows(store: Store, undisturbed: Whole) -> None:

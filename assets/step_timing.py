@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from assets.derived_stages import DistillSettings
 from assets.stages import PretrainSettings, Settings, TrainingSettings
 from loaders.windows import WindowConfig
 from model.classifier import Classifier, ClassifierConfig
 from model.distillation import Distillation
-from model.objectives import Classification, Draw, Objective, Pretraining, mixed_precision
+from model.objectives import Classification, Clips, Draw, Objective, Pretraining, mixed_precision
 from model.optim import build_optimizer
 from model.parallel import blocks, checkpoint_activations
 from model.pretrainer import Pretrainer
@@ -35,14 +35,6 @@ class StageCost:
     step_s: float | None
     checkpoint_bytes: int
     remark: str = ""
-
-
-@dataclass
-class _Batch:
-    frames: Tensor
-    class_ids: Tensor
-    clip_ids: tuple[str, ...]
-    share: float = 1.0
 
 
 def stage_cost(settings: Settings, size: Size, classes: int, device: torch.device) -> StageCost:
@@ -97,13 +89,13 @@ def _objective(settings: Settings, size: Size, classes: int) -> Objective:
     return Distillation(model, students, settings.temperature)
 
 
-def _batch(settings: Settings, rows: int) -> _Batch:
+def _batch(settings: Settings, rows: int) -> Clips:
     loader = settings.loader
     frames = torch.randint(256, (rows, loader.frames, loader.size, loader.size, 3), dtype=torch.uint8)
-    return _Batch(frames, torch.zeros(rows, dtype=torch.long), ("noise",) * rows)
+    return Clips(frames, torch.zeros(rows, dtype=torch.long), ("noise",) * rows)
 
 
-def _step(settings: Settings, size: Size, classes: int, device: torch.device) -> Callable[[_Batch], None]:
+def _step(settings: Settings, size: Size, classes: int, device: torch.device) -> Callable[[Clips], None]:
     """A function that takes one step on a batch."""
     objective = _objective(settings, size, classes)
     if isinstance(objective, Distillation):
@@ -113,7 +105,7 @@ def _step(settings: Settings, size: Size, classes: int, device: torch.device) ->
     if not isinstance(settings, TrainingSettings):
         [model] = objective.models.values()
 
-        def score(batch: _Batch) -> None:
+        def score(batch: Clips) -> None:
             with torch.no_grad(), mixed_precision(device):
                 model(batch.frames.to(device))
 
@@ -125,7 +117,7 @@ def _step(settings: Settings, size: Size, classes: int, device: torch.device) ->
                 checkpoint_activations(block)
         optimizers.append(build_optimizer(model, model.config.size.depth, settings.fit.optim))
 
-    def train(batch: _Batch) -> None:
+    def train(batch: Clips) -> None:
         for loss in objective.losses(batch, Draw(0, 0, 0, 1), device).values():
             loss.backward()
         for optimizer in optimizers:
@@ -135,7 +127,7 @@ def _step(settings: Settings, size: Size, classes: int, device: torch.device) ->
     return train
 
 
-def _seconds(step: Callable[[_Batch], None], batch: _Batch, steps: int, device: torch.device) -> float:
+def _seconds(step: Callable[[Clips], None], batch: Clips, steps: int, device: torch.device) -> float:
     """Seconds a step, after one that is not counted."""
     step(batch)
     _wait(device)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from model.flops import peak_tflops, training_flops
 from model.memory_plan import memory_plan
-from model.objectives import Draw, Pretraining
+from model.objectives import Clips, Draw, Pretraining
 from model.optim import OptimConfig, build_optimizer, set_rate
 from model.parallel import blocks, checkpoint_activations, compile_block, shard
 from model.pretrainer import Pretrainer, PretrainerConfig
@@ -50,16 +50,6 @@ class Plan:
     steps: int
     warm_steps: int
     compile_backend: str
-
-
-@dataclass(frozen=True)
-class Clips:
-    """A batch as a stage takes it."""
-
-    frames: Tensor
-    class_ids: Tensor
-    clip_ids: tuple[str, ...]
-    share: float = 1.0
 
 
 def gpu_plan() -> Plan:

@@ -16,7 +16,7 @@ from model.blocks import NORM_EPSILON, sinusoid_positions
 from model.cubes import PIXEL_MEAN, PIXEL_STD, TARGET_EPSILON
 from model.huggingface import config_json, to_their_names
 from model.masking import Masks
-from model.objectives import Draw, Pretraining
+from model.objectives import Clips, Draw, Pretraining
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES, Size
 
@@ -29,16 +29,6 @@ OURS, PLAIN, OURS_WITHOUT_ONEDNN, OURS_ENCODER_ONLY, PLAIN_ENCODER_ONLY, TRANSFO
     "transformers, encoder masking",
 )
 ARMS = (OURS, PLAIN, OURS_WITHOUT_ONEDNN, OURS_ENCODER_ONLY, PLAIN_ENCODER_ONLY, TRANSFORMERS)
-
-
-@dataclass(frozen=True)
-class Clips:
-    """A batch as a stage takes it."""
-
-    frames: Tensor
-    class_ids: Tensor
-    clip_ids: tuple[str, ...]
-    share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,16 @@ class ClipBatch(Protocol):
 
 
 @dataclass(frozen=True)
+class Clips:
+    """A :class:`ClipBatch` of tensors that are at hand, for trying a step without a loader."""
+
+    frames: Tensor
+    class_ids: Tensor
+    clip_ids: tuple[str, ...]
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Draw:
     """Where a step's randomness comes from, and which part of the step a batch is.
 

@@ -1,11 +1,12 @@
-"""One rendered corpus and one whole run from the command line, shared by all tests that look at what came out; and one
-process group of one rank for the tests that train in this process.
+"""One rendered corpus and one whole run from the command line, shared by all tests that look at what came out; and
+what the tests that train in this process take: a process group of one rank, and one thread.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 from whole_runs import Whole
 
@@ -36,3 +37,12 @@ def one_rank() -> Iterator[None]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums keep their order, so that equal means equal to the bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from small_snapshot import SNAPSHOT, write_snapshot
 from test_dali import corrupt
 
@@ -28,13 +27,6 @@ FINE_TUNING = LoaderConfig(
     randaugment=True, erasing=0.25, mixup=0.8, cutmix=1.0, max_failed_share=0.5, workers=1,
 )  # fmt: skip
 EVALUATION = EvaluationSettings(EvaluationConfig(clips_per_batch=2, frames=8, size=48, temporal_views=2))
-
-
-@pytest.fixture
-def one_rank() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def run_stages(root: Path, samples: list[Sample]) -> tuple[list[dict], dict, list[str]]:

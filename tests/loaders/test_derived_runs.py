@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,6 @@ EVALUATION = EvaluationConfig(clips_per_batch=2, frames=8, size=48)
 WINDOWS = WindowConfig(clips_per_batch=3, frames=8, size=48)
 
 
-@pytest.fixture
-def one_rank() -> Iterator[None]:
-    """A process group of this process alone; sums in one order, so that equal means equal to the bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-    torch.set_num_threads(threads)
-
-
 def fit_config(steps: int) -> FitConfig:
     return FitConfig(steps, checkpoint_every=2, seed=5, optim=OptimConfig(peak_rate=1e-3, warmup_steps=1))
 
@@ -65,7 +54,9 @@ def run(spec: RunSpec, store: Store, stop: Callable[[], bool] = lambda: False) -
 
 
 @pytest.fixture
-def finetuned(one_rank: None, clips: list[bytes], make_samples: MakeSamples, tmp_path: Path) -> tuple[Store, RunSpec]:
+def finetuned(
+    one_rank: None, one_thread: None, clips: list[bytes], make_samples: MakeSamples, tmp_path: Path
+) -> tuple[Store, RunSpec]:
     """A fine-tuned model of two classes on nine training clips; two of validation."""
     store = write_snapshot(tmp_path, make_samples(clips[:11]))
     pretrained = RunSpec("pretrained", SNAPSHOT, None, PretrainSettings("tiny", LOADER, fit_config(1)))

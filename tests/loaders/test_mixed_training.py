@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from small_snapshot import SNAPSHOT, write_snapshot
 
 from assets.stages import PretrainSettings, RunSpec, SupervisedSettings
@@ -28,17 +27,6 @@ FULL = LoaderConfig(
 )  # fmt: skip
 
 
-@pytest.fixture
-def one_rank() -> Iterator[None]:
-    """A process group of this process alone; sums in one order, so that equal means equal to the bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-    torch.set_num_threads(threads)
-
-
 def fit_config(steps: int) -> FitConfig:
     return FitConfig(steps, checkpoint_every=2, seed=5, optim=OptimConfig(peak_rate=1e-3, warmup_steps=1))
 
@@ -51,7 +39,7 @@ def run(spec: RunSpec, store: Store) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.usefixtures("one_rank")
+@pytest.mark.usefixtures("one_rank", "one_thread")
 def test_a_resumed_run_is_augmented_and_mixed_as_an_uninterrupted_one(
     clips: list[bytes], make_samples: MakeSamples, tmp_path: Path
 ) -> None:

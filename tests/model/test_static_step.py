@@ -1,6 +1,5 @@
 """A step asks the device for nothing: run without data, it would fail where a shape or a branch hangs on a value."""
 
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,19 +7,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from model.masking import DECODER_MASKS, DecoderMask
-from model.objectives import Draw, Pretraining
+from model.objectives import Clips, Draw, Pretraining
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES
-
-
-@dataclass(frozen=True)
-class Clips:
-    """What pre-training reads of a batch."""
-
-    frames: Tensor
-    class_ids: Tensor
-    clip_ids: tuple[str, ...]
-    share: float = 1.0
 
 
 class Peeking(Pretrainer):

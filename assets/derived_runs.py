@@ -23,7 +23,7 @@ def evaluation_specs(
     """
     def scored(run: RunSpec, model: str) -> RunSpec:
         split = "val" if "val" in snapshot_splits(store, run.snapshot_id) else "test"
-        return RunSpec("evaluation", run.snapshot_id, model, replace(settings, split=split))
+        return RunSpec("evaluation", run.snapshot_id, model, replace(settings, split=split), run.processes)
 
     specs = {"evaluation": scored(finetuned, finetuned.checkpoint)}
     if distilled is not None and {"val", "test"} & set(snapshot_splits(store, distilled.snapshot_id)):

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import torch
+import torch.distributed as dist
+
 LAUNCHER = "REELHOUSE_LAUNCHER"
 """Environment variable: the process id of whoever started a stage, without whom it is to end."""
 LOCK = "training.lock"
@@ -32,6 +35,13 @@ def reasons_to_stop() -> Callable[[], bool]:
     torchrun = os.getppid()
     launcher = int(os.environ.get(LAUNCHER, torchrun))
     return lambda: bool(asked) or os.getppid() != torchrun or not lives(launcher)
+
+
+def anywhere(own: bool, device: torch.device) -> bool:
+    """Whether it is so on any rank: all of them end, or none."""
+    flag = torch.tensor(float(own), device=device)
+    dist.all_reduce(flag)
+    return bool(flag.item())
 
 
 @contextmanager

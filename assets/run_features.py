@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from assets.derived_stages import FeatureSettings
+from assets.ending import anywhere
 from assets.run_clips import Say, open_split
 from assets.stages import RunSpec
 from loaders.failures import FailedClip, FailureLog
@@ -90,7 +91,7 @@ def extract_run(
             if stopped := not _extract(unit, spec, model, loader, device, failures, stop):
                 break
             say(f"features: {unit.path.stem} of {len(units) - 1} written, {len(unit.samples)} clips")
-    if _anywhere(stopped, device):
+    if anywhere(stopped, device):
         return {"status": "cancelled", "checkpoint": spec.parent}
     if dist.get_rank() == 0:
         _join(units, spec, store)
@@ -173,13 +174,6 @@ def _rows(spec: RunSpec, windows: Sequence[Window], vectors_WD: np.ndarray, view
         "vector": pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * dim, vectors_WD.ravel()),
     }
     return pa.table([pa.array(values[f.name], f.type) for f in _SCHEMA], schema=_SCHEMA)
-
-
-def _anywhere(own: bool, device: torch.device) -> bool:
-    """Whether it is so on any rank."""
-    flag = torch.tensor(float(own), device=device)
-    dist.all_reduce(flag)
-    return bool(flag.item())
 
 
 def _join(units: Sequence[_Unit], spec: RunSpec, store: Store) -> None:

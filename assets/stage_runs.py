@@ -93,7 +93,9 @@ def _failure(spec: RunSpec, folder: Path) -> dg.Failure:
     again = f"after step {saved.step}" if saved else "from the start"
     cause = "; ".join(map(str, failures)) or "torchrun ended before any rank did; its own message is in the log"
     if (folder / "result.json").exists():
-        cause = "it was asked to stop, and saved"
+        cause = "it was asked to stop" + (", and saved" if saved else "")
+    if isinstance(spec.settings, FeatureSettings):
+        again = "with the clips that are missing"
     return dg.Failure(
         f"{spec.run_id}: {cause}. Materialise it again when that is mended: it goes on {again}.",
         metadata={f"rank {failure.rank}": failure.traceback for failure in failures if failure.traceback},
@@ -119,7 +121,7 @@ def _start(store: Store, spec: RunSpec, known: list[dict[str, Any]]) -> None:
 def _finish(store: Store, spec: RunSpec, result: Mapping[str, Any]) -> None:
     """Write the run's checkpoints and scores, and then that it has ended."""
     now = datetime.now(UTC)
-    if isinstance(spec.settings, EvaluationSettings):
+    if isinstance(spec.settings, EvaluationSettings) and result["status"] == "finished":
         split = spec.settings.split
         metrics = result["scores"] | metadata_baseline(store, spec.snapshot_id, split)
         shared = {"run_id": spec.run_id, "checkpoint": spec.parent, "snapshot_id": spec.snapshot_id, "split": split}

@@ -65,7 +65,7 @@ def _run(spec: RunSpec, store: Store, device: torch.device, stop: Callable[[], b
     folder = store.runs / spec.run_id
     started = time.monotonic()
     if isinstance(spec.settings, EvaluationSettings):
-        result = evaluate_run(spec, spec.settings, store, device, say)
+        result = evaluate_run(spec, spec.settings, store, device, stop, say)
     elif isinstance(spec.settings, FeatureSettings):
         result = extract_run(spec, spec.settings, store, device, stop, say)
     else:

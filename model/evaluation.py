@@ -1,7 +1,7 @@
 """Scores of a classifier over clips, each seen in several views."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,15 +80,22 @@ class EvaluationError(Exception):
 def evaluate(
     model: Classifier, batches: Iterable[ViewBatch], expected: Collection[str], device: torch.device
 ) -> Evaluation:
-    """Score ``model`` (moved to ``device``) on exactly the clips ``expected``.
+    """Score ``model`` (moved to ``device``) on exactly the clips ``expected``, as :func:`score` does.
 
-    Softmax is averaged over a clip's views. Raises EvaluationError if a clip is missing, comes twice, is not expected,
-    has no class of the model's or another number of views than the others.
+    Softmax is averaged over a clip's views.
     """
     model.to(device).eval()
-    predictions = tuple(predict(model, batches, device))
-    _check(predictions, expected, len(model.config.class_names))
-    classes = len(model.config.class_names)
+    return score(tuple(predict(model, batches, device)), expected, model.config.class_names)
+
+
+def score(predictions: Sequence[Prediction], expected: Collection[str], class_names: Sequence[str]) -> Evaluation:
+    """The scores of predictions of exactly the clips ``expected``.
+
+    Raises EvaluationError if a clip is missing, comes twice, is not expected, has no class of the model's or another
+    number of views than the others.
+    """
+    classes = len(class_names)
+    _check(predictions, expected, classes)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     for prediction in predictions:
         confusion[prediction.class_id, prediction.predicted] += 1
@@ -96,8 +103,8 @@ def evaluate(
     with np.errstate(invalid="ignore"):
         per_class = confusion.diagonal() / of_class
     return Evaluation(
-        class_names=model.config.class_names,
-        predictions=predictions,
+        class_names=tuple(class_names),
+        predictions=tuple(predictions),
         top1=float(confusion.trace() / len(predictions)),
         top5=float(np.mean([prediction.within(5) for prediction in predictions])),
         chance_uniform=1 / classes,
@@ -132,7 +139,7 @@ def _prediction(clip: tuple[str, int], views: list[NDArray[np.float32]]) -> Pred
     return Prediction(*clip, views=len(views), probabilities=np.mean(views, axis=0))
 
 
-def _check(predictions: tuple[Prediction, ...], expected: Collection[str], classes: int) -> None:
+def _check(predictions: Sequence[Prediction], expected: Collection[str], classes: int) -> None:
     """Raise EvaluationError unless the predictions are of the expected clips, each once and in as many views."""
     scored = [prediction.clip_id for prediction in predictions]
     seen = set(scored)

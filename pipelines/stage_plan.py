@@ -50,12 +50,12 @@ def plan_stage(
         if clips is None:
             unknown = f"the query of {config.training.finetune} has not run yet: its clips are not known"
             return StagePlan(name, 0, None, None, 0, unknown)
-        left = math.ceil(clips / settings.loader.clips_per_batch)
+        left = math.ceil(clips / settings.loader.clips_per_batch / recipe.processes)
     elif isinstance(settings, FeatureSettings):
         windows = _windows(store, config, settings, listings)
         if windows is None:
             return StagePlan(name, 0, None, None, 0, "its clips, or how long they are, are not known yet")
-        left = math.ceil(windows / settings.loader.clips_per_batch)
+        left = math.ceil(windows / settings.loader.clips_per_batch / recipe.processes)
     else:
         counted = stage_clips(store, config, name, listings)
         if counted is not None:

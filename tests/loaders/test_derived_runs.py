@@ -14,8 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from small_snapshot import CLASSES, SNAPSHOT, write_snapshot
 
-from assets import run_features
+from assets import run_features, stage_runs
 from assets.derived_stages import DistillSettings, FeatureSettings, Student
+from assets.run_evaluation import evaluate_run
 from assets.stages import EvaluationSettings, PretrainSettings, RunSpec, SupervisedSettings
 from assets.start import weights_sha256
 from assets.train import _run
@@ -186,6 +187,49 @@ def test_extraction_goes_on_unit_by_unit_and_a_clip_taken_down_meanwhile_is_left
     shutil.rmtree(store.root / teacher.checkpoint)
     run(spec, store)
     assert store.path("features", spec.run_id).stat().st_ino == written and result(store, spec)["vectors"] == 10
+
+
+def evaluation_of(teacher: RunSpec) -> RunSpec:
+    return RunSpec("evaluation", SNAPSHOT, teacher.checkpoint, EvaluationSettings(EVALUATION, split="train"))
+
+
+def test_an_evaluation_that_is_stopped_begins_anew(finetuned: tuple[Store, RunSpec]) -> None:
+    store, teacher = finetuned
+    spec = evaluation_of(teacher)
+    run(spec, store, stop=lambda: True)
+    assert result(store, spec) | {"attempt_seconds": 0} == {
+        "status": "cancelled", "checkpoint": teacher.checkpoint, "attempt_seconds": 0,
+    }  # fmt: skip
+    stage_runs._start(store, spec, [])
+    stage_runs._finish(store, spec, result(store, spec))
+    assert [row["status"] for row in store.rows("runs", spec.run_id)] == ["cancelled"]
+    assert store.rows("scores", spec.run_id) == []
+    run(spec, store)
+    assert result(store, spec)["scores"]["clips"] == 9
+
+
+def two_ranks_score(rank: int, root: Path, spec: RunSpec) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=2)
+    assert isinstance(spec.settings, EvaluationSettings)
+    scored = evaluate_run(spec, spec.settings, Store(root), CPU, lambda: False, lambda text: None)
+    # One rank is told to stop, and both do.
+    stopped = evaluate_run(spec, spec.settings, Store(root), CPU, lambda: rank == 1, lambda text: None)
+    (root / f"scored-{rank}.json").write_text(json.dumps([scored, stopped["status"]]))
+    dist.destroy_process_group()
+
+
+def test_ranks_share_an_evaluation_and_score_as_one_does(finetuned: tuple[Store, RunSpec]) -> None:
+    """Nine clips: one rank has five, the other four."""
+    store, teacher = finetuned
+    spec = evaluation_of(teacher)
+    run(spec, store)
+    alone = result(store, spec)
+    del alone["attempt_seconds"]
+    mp.spawn(two_ranks_score, (store.root, spec), nprocs=2)
+    for rank in range(2):
+        scored, stopped = json.loads((store.root / f"scored-{rank}.json").read_text())
+        assert (scored, stopped) == (alone, "cancelled")
+        assert list(scored["predictions"]) == list(alone["predictions"])
 
 
 def two_ranks(rank: int, root: Path, spec: RunSpec) -> None:

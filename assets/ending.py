@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ LAUNCHER = "REELHOUSE_LAUNCHER"
 """Environment variable: the process id of whoever started a stage, without whom it is to end."""
 LOCK = "training.lock"
 POLL_SECONDS = 0.2
+PATIENCE = timedelta(days=30)
 
 
 def reasons_to_stop() -> Callable[[], bool]:
@@ -37,10 +39,19 @@ def reasons_to_stop() -> Callable[[], bool]:
     return lambda: bool(asked) or os.getppid() != torchrun or not lives(launcher)
 
 
-def anywhere(own: bool, device: torch.device) -> bool:
+def patient_group() -> dist.ProcessGroup:
+    """All ranks, for waiting for one another as long as it takes: for a rank that has more to do, or for another run.
+
+    Training's own group gives up after ten minutes on GPUs, which is right for a step. A rank that dies meanwhile is
+    torchrun's to notice, which ends the others.
+    """
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def anywhere(own: bool, group: dist.ProcessGroup) -> bool:
     """Whether it is so on any rank: all of them end, or none."""
-    flag = torch.tensor(float(own), device=device)
-    dist.all_reduce(flag)
+    flag = torch.tensor(float(own))
+    dist.all_reduce(flag, group=group)
     return bool(flag.item())
 
 

@@ -37,11 +37,12 @@ class Reporter:
         settings: TrainingSettings,
         samples: Sequence[Sample],
         resume: Checkpoint | None,
+        device: torch.device,
         say: Say,
         validator: Validator | None = None,
     ) -> None:
         resumed_step = resume.step if resume else 0
-        self.folder, self.settings, self.say, self.validator = folder, settings, say, validator
+        self.folder, self.settings, self.device, self.say, self.validator = folder, settings, device, say, validator
         # Line by line: a step that was saved is noted, killed or not.
         self.file, self.failures = (
             _continued(folder / name, resumed_step) for name in ("metrics.jsonl", "failures.jsonl")
@@ -121,7 +122,9 @@ class Reporter:
         except EvaluationClipError as error:  # training goes on without such a clip, and so without the picture
             self.say(f"no picture of {checkpoint.name}: {error}")
             return
-        sheet = reconstruction_sheet(load_pretrainer(checkpoint), frames, torch.Generator().manual_seed(0))
+        generator = torch.Generator(self.device).manual_seed(0)
+        model = load_pretrainer(checkpoint).to(self.device)
+        sheet = reconstruction_sheet(model, frames.to(self.device), generator)
         self.board.add_image("original, masked, reconstruction", sheet, step, dataformats="HWC")
         write_png(target, sheet)
 

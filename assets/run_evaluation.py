@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from assets.ending import anywhere
+from assets.ending import anywhere, patient_group
 from assets.run_clips import Say, open_split
 from assets.stages import EvaluationSettings, RunSpec
 from loaders.dali_choice import evaluation_loader
@@ -48,10 +48,11 @@ def evaluate_run(
         own.append(prediction)
         if stopped := stop():
             break
-    if anywhere(stopped, device):
+    group = patient_group()
+    if anywhere(stopped, group):
         return {"status": "cancelled", "checkpoint": spec.parent}
     shares: list[Any] = [None] * ranks
-    dist.all_gather_object(shares, own)
+    dist.all_gather_object(shares, own, group=group)
     by_clip = {sample.clip_id: place for place, sample in enumerate(samples)}
     found = sorted((p for share in shares for p in share), key=lambda p: by_clip[p.clip_id])
     scores = score(found, list(by_clip), model.config.class_names)

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 from assets.derived_stages import FeatureSettings
-from assets.ending import anywhere
+from assets.ending import anywhere, patient_group
 from assets.run_clips import Say, open_split
 from assets.stages import RunSpec
 from loaders.failures import FailedClip, FailureLog
@@ -91,12 +91,13 @@ def extract_run(
             if stopped := not _extract(unit, spec, model, loader, device, failures, stop):
                 break
             say(f"features: {unit.path.stem} of {len(units) - 1} written, {len(unit.samples)} clips")
-    if anywhere(stopped, device):
+    group = patient_group()
+    if anywhere(stopped, group):
         return {"status": "cancelled", "checkpoint": spec.parent}
     if dist.get_rank() == 0:
         _join(units, spec, store)
         shutil.rmtree(folder)
-    dist.barrier()
+    dist.barrier(group)
     return _finished(spec, store, clips)
 
 

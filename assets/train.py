@@ -19,7 +19,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from assets.derived_stages import FeatureSettings
-from assets.ending import hold, reasons_to_stop
+from assets.ending import hold, patient_group, reasons_to_stop
 from assets.reporter import Reporter
 from assets.run_clips import Say, open_split, order_words
 from assets.run_evaluation import evaluate_run
@@ -49,16 +49,18 @@ def main() -> int:
     if device.type == "cuda":
         device = torch.device("cuda", dist.get_node_local_rank())
         torch.cuda.set_device(device)
-    stop = reasons_to_stop()
-    try:
-        if dist.get_rank() > 0:
-            dist.barrier()
-            return _run(spec, store, device, stop, lambda text: None)
+    stop, group = reasons_to_stop(), patient_group()
+    if dist.get_rank() > 0:
+        dist.barrier(group)
+        status = _run(spec, store, device, stop, lambda text: None)
+    else:
         with open_dagster_pipes() as pipes, hold(store.runs / spec.run_id, stop, _sayer(pipes)):
-            dist.barrier()
-            return _run(spec, store, device, stop, _sayer(pipes))
-    finally:
-        dist.destroy_process_group()
+            dist.barrier(group)
+            status = _run(spec, store, device, stop, _sayer(pipes))
+    # Not after an error: other ranks may be in the middle of an exchange, and NCCL would wait for it here, before
+    # anybody has said what went wrong.
+    dist.destroy_process_group()
+    return status
 
 
 def _run(spec: RunSpec, store: Store, device: torch.device, stop: Callable[[], bool], say: Say) -> int:
@@ -115,7 +117,7 @@ def _fit(
             say(ready.how)
         reporter = None
         if rank == 0:
-            reporter = Reporter(folder, settings, samples, resume, say, validate)
+            reporter = Reporter(folder, settings, samples, resume, device, say, validate)
         outcome = fit(
             objective,
             mixed(ready, settings.loader, rank, device),

@@ -1,10 +1,10 @@
 """How fast a GPU pre-trains: ``python -m benchmarks.gpu_train [--json]``. It needs an NVIDIA GPU.
 
-Whole steps (masks, forward, loss, backward, AdamW) of every size on synthetic uint8 clips of 16 × 224² that lie on the
-GPU, as a run on one GPU takes them: FSDP2, bfloat16 autocast, fused attention; the blocks as they are, and each
-compiled. The loader has a benchmark of its own (``benchmarks.gpu_loader``). A batch that does not fit is tried again
-with activation checkpointing, and the table says so. Beside the most memory that was allocated stands what
-``model.memory_plan`` has for it; compiled blocks are planned as those that are not.
+The training loop's own steps (masks, forward, loss, backward, gradient norm, AdamW) of every size on synthetic uint8
+clips of 16 × 224² that lie on the GPU, as a run on one GPU takes them: FSDP2, bfloat16 autocast, fused attention; the
+blocks as they are, and each compiled. The loader has a benchmark of its own (``benchmarks.gpu_loader``). A batch that
+does not fit is tried again with activation checkpointing, and the table says so. Beside the most memory that was
+allocated stands what ``model.memory_plan`` has for it; compiled blocks are planned as those that are not.
 
 TFLOP/s are by ``model.flops``: two for each multiply-accumulate, three times over for forward and backward; what
 checkpointing computes again is not counted. MFU is their share of the GPU's dense
@@ -25,18 +25,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
+from model.fit_config import FitConfig
 from model.flops import peak_tflops, training_flops
 from model.memory_plan import memory_plan
 from model.objectives import Clips, Draw, Pretraining
-from model.optim import OptimConfig, build_optimizer, set_rate
-from model.parallel import blocks, checkpoint_activations, compile_block, shard
+from model.optim import OptimConfig
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES
+from model.stepping import Reading, add_gradients, finish_step, prepare
 
 TO_BEAT = {"S": 6000, "B": 2400, "L": 1000, "H": 600, "g": 320}
 """Clips a second and H100 to beat: estimates, made before anything was measured."""
+RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ class Plan:
     image: int
     steps: int
     warm_steps: int
-    compile_backend: str
 
 
 def gpu_plan() -> Plan:
@@ -61,7 +61,6 @@ def gpu_plan() -> Plan:
         image=224,
         steps=20,
         warm_steps=5,
-        compile_backend="inductor",
     )
 
 
@@ -150,8 +149,12 @@ def timed_steps(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> d
         torch.cuda.reset_peak_memory_stats(plan.device)
     _finish(plan.device)
     began = time.perf_counter()
-    for number in range(plan.steps):
-        step(plan.warm_steps + 1 + number)
+    before: Reading | None = None
+    for number in range(plan.steps):  # the host reads a step's numbers while the next is computed, as the loop does
+        taken = step(plan.warm_steps + 1 + number)
+        if before:
+            before.wait()
+        before = taken
     _finish(plan.device)
     seconds = time.perf_counter() - began
     return {
@@ -161,29 +164,21 @@ def timed_steps(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> d
     }
 
 
-def training_step(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> Callable[[int], Tensor]:
-    """A step by its number: masks, forward, loss, backward and optimiser, on one batch of noise. Returns the loss."""
+def training_step(plan: Plan, size: str, compiled: bool, checkpointing: bool) -> Callable[[int], Reading]:
+    """The training loop's own step on one batch of noise, by its number. Returns its numbers, on their way."""
     generator = torch.Generator().manual_seed(0)
-    model = Pretrainer(model_config(plan, size), generator).to(plan.device)
+    objective = Pretraining(Pretrainer(model_config(plan, size), generator))
     shape = (plan.batches[size], plan.frames, plan.image, plan.image, 3)
     frames = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(plan.device)
     clips = Clips(frames, torch.full((len(frames),), -1), ("noise",) * len(frames))
-    for block in blocks(model):  # as model.parallel.parallelise does
-        if checkpointing:
-            checkpoint_activations(block)
-        if compiled:
-            compile_block(block, plan.compile_backend)
-    shard(model, plan.device)
-    optimizer = build_optimizer(model, model.config.size.depth, OptimConfig(peak_rate=1e-4, warmup_steps=0))
-    set_rate(optimizer, 1e-4)
-    objective = Pretraining(model)
+    optim = OptimConfig(peak_rate=RATE, warmup_steps=0)
+    steps = plan.warm_steps + 1 + plan.steps
+    config = FitConfig(steps, steps, seed=0, optim=optim, checkpointing=checkpointing, compile=compiled)
+    trained = prepare(objective, config, plan.device)
 
-    def step(number: int) -> Tensor:
-        loss = objective.loss(clips, Draw(seed=0, step=number, rank=0, ranks=1), plan.device)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
+    def step(number: int) -> Reading:
+        losses = add_gradients(objective, trained, clips, Draw(seed=0, step=number, rank=0, ranks=1), plan.device)
+        return finish_step(trained, losses, (0.0,), RATE, config)
 
     return step
 

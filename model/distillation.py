@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from model.classifier import Classifier, ClassifierConfig
+from model.flops import distillation_flops
 from model.objectives import ClipBatch, Draw, mixed_precision
 from model.pretrainer import Pretrainer, PretrainerConfig
 from model.transfer import from_pretrainer
@@ -23,7 +24,8 @@ from model.transfer import from_pretrainer
 class Distillation:
     """What students learn of a teacher. They do not share anything: two together learn what each would learn alone.
 
-    The teacher has to be on the device of the training. It draws no drop path and no dropout, and keeps its weights.
+    The teacher has to be on the device of the training. It draws no drop path and no dropout, and its weights are set
+    to need no gradients (autocast would else keep a copy of each in bfloat16).
 
     Raises ValueError where a student could not learn of the teacher: other classes, or clips of another shape.
     """
@@ -39,11 +41,17 @@ class Distillation:
             raise ValueError(f"the temperature must be above 0, not {self.temperature}")
         for name, student in self.students.items():
             _check(name, student, self.teacher)
+        self.teacher.requires_grad_(False)
 
     @property
     def models(self) -> Mapping[str, Classifier]:
         """The students, by name."""
         return self.students
+
+    @property
+    def view_flops(self) -> int:
+        """Of all students, and the teacher's forward pass."""
+        return distillation_flops([student.config for student in self.students.values()], self.teacher.config)
 
     def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
         """For each student its mean :func:`divergence` from the teacher over the rows of the batch: float32 scalar."""

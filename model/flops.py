@@ -4,6 +4,7 @@ Counted are the matrix products (a convolution is one) of the model as it is com
 embedded. A multiply-accumulate (MAC) is two floating-point operations.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 import torch
@@ -44,6 +45,11 @@ def training_flops(config: PretrainerConfig | FeatureConfig) -> int:
     The backward pass has two products for each of the forward pass.
     """
     return 3 * 2 * forward_macs(config)
+
+
+def distillation_flops(students: Iterable[ClassifierConfig], teacher: ClassifierConfig) -> int:
+    """Floating-point operations of one view, on which all ``students`` train, and which ``teacher`` sees once."""
+    return sum(map(training_flops, students)) + 2 * forward_macs(teacher)
 
 
 def forward_macs(config: PretrainerConfig | FeatureConfig) -> int:

@@ -59,21 +59,20 @@ class MemoryPlan:
 
     @property
     def smallest_gpu(self) -> str | None:
-        """The smallest of ``GPUS`` that it fits with ``RESERVED`` to spare; None if it fits none."""
-        return next((name for name, size in GPUS.items() if self.total + RESERVED <= size * 10**9), None)
+        """The :func:`smallest_gpu` that it fits."""
+        return smallest_gpu(self.total)
 
-    def words(self) -> str:
-        """A line for a log."""
+    def words(self, fits: bool = True) -> str:
+        """A line for a log; ``fits``: and which GPUs it fits."""
         devices = "GPU" if self.on_gpu else "process"
         lasting = {"weights": self.weights, "optimiser": self.optimizer, "averaged weights": self.averaged}
         named = ", ".join(f"{name} {in_words(size)}" for name, size in lasting.items() if size)
-        fits = f"; fits GPUs of {self.smallest_gpu}" if self.smallest_gpu else f"; too much for {list(GPUS)[-1]}"
         return (
             f"memory of each {devices}, 1 of {self.devices}: {in_words(self.total)} for {self.rows} rows ({named},"
             f" clips {in_words(self.frames)}, a step {in_words(self.step)}, in which activations are"
             f" {in_words(self.activations)} and gradients {in_words(self.gradients)}), blocks"
             f" {'' if self.checkpointing else 'not '}checkpointed"
-            f"{fits if self.on_gpu else ''}"
+            f"{f'; {fits_words(self.total)}' if fits and self.on_gpu else ''}"
         )
 
 
@@ -119,6 +118,31 @@ def memory_plan(
         activations=step.activations,
         step=step.peak(devices),
     )
+
+
+def together(plans: Sequence[MemoryPlan]) -> int:
+    """The most bytes at one moment where several models train on the same clips, in this order, each with a plan.
+
+    All forward passes come first: while one goes backward, the activations of those after it lie there, and the
+    gradients of those before it.
+    """
+    lasting = sum(plan.weights + plan.optimizer + plan.averaged for plan in plans)
+    moments = [
+        sum(before.gradients for before in plans[:place]) + plan.step + sum(a.activations for a in plans[place + 1 :])
+        for place, plan in enumerate(plans)
+    ]
+    return lasting + max(plan.frames for plan in plans) + max(moments)
+
+
+def smallest_gpu(total: int) -> str | None:
+    """The smallest of ``GPUS`` that takes so many bytes with ``RESERVED`` to spare; None if there is none."""
+    return next((name for name, size in GPUS.items() if total + RESERVED <= size * 10**9), None)
+
+
+def fits_words(total: int) -> str:
+    """Which GPUs take so many bytes, for a log."""
+    gpu = smallest_gpu(total)
+    return f"fits GPUs of {gpu}" if gpu else f"too much for {list(GPUS)[-1]}"
 
 
 def _largest_piece(weight: nn.Parameter, devices: int) -> int:

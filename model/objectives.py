@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from model import cubes
 from model.classifier import Classifier
+from model.flops import training_flops
 from model.pretrainer import Pretrainer, reconstruction_loss
 
 
@@ -94,6 +95,11 @@ class Objective(Protocol):
         """What is trained, by name; the name is "" where there is one. Always the same modules."""
         ...
 
+    @property
+    def view_flops(self) -> int:
+        """Floating-point operations of a step for each view (``model.flops``)."""
+        ...
+
     def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
         """For each of ``models`` the mean loss of this batch: float32 scalars. None hangs on another's weights."""
         ...
@@ -109,6 +115,11 @@ class Pretraining:
     def models(self) -> Mapping[str, Pretrainer]:
         """The one model."""
         return {"": self.model}
+
+    @property
+    def view_flops(self) -> int:
+        """Of the one model."""
+        return training_flops(self.model.config)
 
     def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
         """Its :meth:`loss`."""
@@ -142,6 +153,11 @@ class Classification:
         """The one model."""
         return {"": self.model}
 
+    @property
+    def view_flops(self) -> int:
+        """Of the one model."""
+        return training_flops(self.model.config)
+
     def losses(self, batch: ClipBatch, draw: Draw, device: torch.device) -> Mapping[str, Tensor]:
         """Its :meth:`loss`."""
         return {"": self.loss(batch, draw, device)}
@@ -157,6 +173,8 @@ class Classification:
             )
         frames = batch.frames.to(device, non_blocking=True)
         wanted_BC = soft_targets(batch.class_ids, classes, self.label_smoothing, batch.share)
+        if device.type == "cuda":
+            wanted_BC = wanted_BC.pin_memory()  # else the host would wait for the copy
         rows = len(frames)
         drops = self.model.draw_drops(draw.all_rows(rows), draw.generator("dropout", device))
         with mixed_precision(device):

@@ -8,6 +8,7 @@ does not tell how its model was run.
 from functools import partial
 
 import torch
+import torch._dynamo.config as dynamo_config
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -15,6 +16,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from model.blocks import Block
+
+GRAPHS = 32
+"""Of blocks that are compiled in a process. More would be a shape that changes from step to step, which is an error."""
 
 
 def parallelise(model: nn.Module, device: torch.device, checkpointing: bool = False, compiled: bool = False) -> None:
@@ -51,6 +55,9 @@ def checkpoint_activations(block: Block) -> None:
 
 def compile_block(block: Block, backend: str = "inductor") -> None:
     """Compile the block as one graph for each shape; blocks of one width share it."""
+    # Blocks of all widths and modes (training, validation, a teacher's) have one code object, and eight graphs of it is
+    # where torch stops by default: four students have nine.
+    dynamo_config.recompile_limit = max(dynamo_config.recompile_limit, GRAPHS)
     block.forward = torch.compile(  # type: ignore[method-assign]
         block.forward, fullgraph=True, dynamic=False, backend=backend
     )

@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model import checkpoint as checkpoints
-from model.checkpoint import Checkpoint, Trained
+from model.checkpoint import Checkpoint
 from model.course import Course
 from model.fit_config import FitConfig
-from model.flops import peak_tflops, training_flops
+from model.flops import peak_tflops
 from model.objectives import Draw, Objective
 from model.optim import rate_at
 from model.stepping import Reading, StepNumbers, add_gradients, finish_step, prepare
@@ -129,7 +129,8 @@ def fit(
         saved: called on every rank when the step's checkpoint is there.
         should_stop: polled on every rank at each step; if any rank says so, all save and return.
         validate: called on every rank before each checkpoint; its number, the higher the better, is the measure of the
-            checkpoint. Without it that is minus the mean training loss since the checkpoint before.
+            checkpoint. Without it that is minus the mean training loss since the checkpoint before. A checkpoint at
+            which a run is stopped is saved at once, and has no measure.
 
     Raises:
         NonFiniteLoss: naming the step and the last checkpoint; the weights of that step are not touched.
@@ -173,11 +174,13 @@ def fit(
             place = validation = None
             if not in_flight and (last or (due and course.calm)):
                 place = checkpoints.place(folder, taken.number)
-                validation = validate() if validate else None
-            progress = taken.progress(config, numbers, seconds, trained, device, place, validation)
+                if validate and (not stopping or taken.number == config.steps):
+                    validation = validate()
+            progress = taken.progress(config, numbers, seconds, objective, device, place, validation)
             report(progress)
             if place:
-                measure, state = course.measure(validation), course.saving(taken.number)
+                measure = course.measure(validation) if validation is not None or not validate else None
+                state = course.saving(taken.number)
                 cursor = asdict(taken.cursor)
                 checkpoints.save(folder, taken.number, config.seed, trained, cursor, config.keep, measure, state)
                 saved(progress)
@@ -213,22 +216,21 @@ class _Step:
         config: FitConfig,
         numbers: StepNumbers,
         seconds: float,
-        trained: Mapping[str, Trained],
+        objective: Objective,
         device: torch.device,
         checkpoint: Path | None,
         validation: float | None,
     ) -> Progress:
         """The report, on every rank."""
         ranks, (wait_s, _, failures) = dist.get_world_size(), numbers.told
-        flops = self.views * sum(training_flops(one.model.config) for one in trained.values())
-        tflops_per_s, peak = flops / 1e12 / seconds, peak_tflops(device)
-        several = len(trained) > 1
+        tflops_per_s, peak = self.views * objective.view_flops / 1e12 / seconds, peak_tflops(device)
+        models = len(objective.models)
         return Progress(
             step=self.number,
             steps=config.steps,
-            loss=sum(numbers.losses.values()) / len(trained),
+            loss=sum(numbers.losses.values()) / models,
             rate=self.rate,
-            grad_norm=sum(numbers.grad_norms.values()) / len(trained),
+            grad_norm=sum(numbers.grad_norms.values()) / models,
             clips_per_s=self.clips * ranks / seconds,
             data_wait_share=min(1.0, wait_s / ranks / seconds),
             failed=of_all_ranks(self.failed) if failures else (),
@@ -236,8 +238,8 @@ class _Step:
             tflops_per_s=tflops_per_s,
             mfu=tflops_per_s / peak if peak else None,
             validation=validation,
-            losses=numbers.losses if several else {},
-            grad_norms=numbers.grad_norms if several else {},
+            losses=numbers.losses if models > 1 else {},
+            grad_norms=numbers.grad_norms if models > 1 else {},
         )
 
 

@@ -13,6 +13,7 @@ from model.classifier import ClassifierConfig
 from model.memory_plan import MemoryPlan
 from model.pretrainer import PretrainerConfig
 from model.sizes import SIZES
+from model.weights import build
 from pipelines.stage_plan import stage_clips
 from pipelines.training_cost import Cost, training_cost
 from warehouse.config import Config, Source
@@ -35,6 +36,7 @@ class StageRecipe:
         videos: of a step: GPUs × clips of a batch × batches that are accumulated.
         base_rate: for 256 videos; the settings have the rates as they are applied.
         memory: of each GPU, for each model that is trained, by its name ("" for one alone).
+        teacher_weights: of a distillation.
     """
 
     name: str
@@ -46,6 +48,7 @@ class StageRecipe:
     base_rate: float
     settings: TrainingSettings
     memory: Mapping[str, MemoryPlan]
+    teacher_weights: int | None
     cost: Cost
 
 
@@ -121,8 +124,14 @@ def _stage(
         base_rate=settings.fit.optim.peak_rate * 256 / videos,
         settings=settings,
         memory={name: planned_memory(settings, model, recipe.processes, on_gpu) for name, model in models.items()},
+        teacher_weights=_weights(teacher) if teacher else None,
         cost=training_cost(settings, models, teacher, recipe.processes, here),
     )
+
+
+def _weights(config: ClassifierConfig) -> int:
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in build(config).parameters())
 
 
 def model_configs(settings: TrainingSettings, size: str) -> dict[str, PretrainerConfig | ClassifierConfig]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from assets.amounts import seconds_text
+from assets.run_memory import memory_lines
 from assets.stages import PretrainSettings, SupervisedSettings
 from pipelines.recipe import ResolvedRecipe, StageRecipe
 
@@ -53,7 +54,7 @@ def _lines(stage: StageRecipe, device: str) -> list[tuple[str, str]]:
         ("views", _views(stage)),
     ]
     cost = stage.cost
-    lines += [("", f"{name}: {plan.words()}" if name else plan.words()) for name, plan in stage.memory.items()]
+    lines += [("", line) for line in memory_lines(stage.memory, stage.teacher_weights)]
     lines.append(
         ("time", f"~{seconds_text(cost.seconds)}, {cost.step_s:.3g} s a step, {cost.flops:.3g} FLOPs ({cost.how})")
     )

@@ -8,7 +8,7 @@ import torch
 from assets.stages import TrainingSettings
 from assets.step_timing import stage_cost
 from model.classifier import ClassifierConfig
-from model.flops import PEAK_TFLOPS, forward_macs, training_flops
+from model.flops import PEAK_TFLOPS, distillation_flops, training_flops
 from model.pretrainer import PretrainerConfig
 
 GPU, MFU = "H100", 0.35
@@ -44,7 +44,11 @@ def training_cost(
     """
     fit, loader = settings.fit, settings.loader
     rows = loader.clips_per_batch * loader.views * fit.accumulate * gpus
-    view_flops = sum(map(training_flops, models.values())) + (2 * forward_macs(teacher) if teacher else 0)
+    if teacher:
+        view_flops = distillation_flops([c for c in models.values() if isinstance(c, ClassifierConfig)], teacher)
+    else:
+        [model] = models.values()
+        view_flops = training_flops(model)
     step_flops = rows * view_flops
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     remark = ""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assets.reporter import Reporter
@@ -13,6 +14,7 @@ from model.training import Progress
 from pipelines.presets import smoke
 from warehouse.catalog.sample import Sample
 
+CPU = torch.device("cpu")
 LOST = {"rank": 1, "clip_id": "lost", "error_class": "shard_error", "error": "s/1.tar: cannot read clip lost"}
 TORN = {"rank": 0, "clip_id": "torn", "error_class": "decoder_hung", "error": "clip torn in s/2.tar: …"}
 
@@ -36,7 +38,7 @@ def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
 def test_failed_clips_are_in_log_metrics_and_tensorboard_also_after_a_resume(tmp_path: Path) -> None:
     said: list[str] = []
     gone = Sample("gone", "", "train", None, 1.0, 4, tmp_path / "gone.tar", 0, 9, "", "h264", 30.0, 64, 64, 64)
-    first = Reporter(tmp_path, smoke().pretrained, [gone], None, said.append)
+    first = Reporter(tmp_path, smoke().pretrained, [gone], None, CPU, said.append)
     for step in (progress(1, LOST), progress(2), progress(3, LOST, TORN)):
         first.report(step)
     # A picture is drawn at a checkpoint, of clips one of which cannot be read: no reason to stop training.
@@ -55,7 +57,7 @@ def test_failed_clips_are_in_log_metrics_and_tensorboard_also_after_a_resume(tmp
 
     said.clear()
     saved = Checkpoint(tmp_path / "checkpoints" / "step-000003", 3, 0, ({},))
-    again = Reporter(tmp_path, smoke().pretrained, [gone], saved, said.append)  # killed before step 4 was saved
+    again = Reporter(tmp_path, smoke().pretrained, [gone], saved, CPU, said.append)  # killed before step 4 was saved
     again.report(progress(4, TORN))
     again.report(progress(9))
     again.close()

@@ -7,7 +7,7 @@ from assets.run_memory import memory_words, planned_memory
 from assets.stages import PretrainSettings, SupervisedSettings
 from model.classifier import Classifier, ClassifierConfig
 from model.distillation import Distillation
-from model.memory_plan import memory_plan
+from model.memory_plan import in_words, memory_plan, together
 from model.objectives import Pretraining
 from model.pretrainer import Pretrainer
 from model.sizes import SIZES
@@ -38,5 +38,16 @@ def test_the_log_has_a_line_for_all_models() -> None:
     teacher, student = (Classifier(ClassifierConfig(SIZES["tiny"], 8, 48, tuple("abc"))) for _ in range(2))
     distilled = DistillSettings((Student("tiny"),), FINETUNED.loader, FINETUNED.fit)
     words = memory_words(distilled, Distillation(teacher, {"tiny": student}), 1, on_gpu=True)
-    assert words.startswith("tiny: memory of each GPU, 1 of 1: ") and "fits GPUs of 16 GB" in words
-    assert words.endswith("; the teacher, whole on each: 1 MiB")
+    assert words.startswith("tiny: memory of each GPU, 1 of 1: ") and words.count("fits") == 1
+    plan = planned_memory(distilled, student.config, 1, on_gpu=True)
+    total = in_words(plan.total + 4 * sum(weight.numel() for weight in teacher.parameters()))
+    assert words.endswith(f"; with the teacher, whole on each (1 MiB), all together {total}; fits GPUs of 16 GB")
+
+
+def test_students_activations_add_up() -> None:
+    """As a step has them: all forward, then each backward in turn."""
+    small, large = (memory_plan(ClassifierConfig(SIZES[size], 16, 224, ("a",)), rows=32, devices=8) for size in "SB")
+    lasting = sum(plan.weights + plan.optimizer for plan in (small, large))
+    assert together([small, large]) == lasting + small.frames + small.step + large.activations
+    assert together([small, large]) > 20 * 2**30 > large.total
+    assert together([large]) == large.total

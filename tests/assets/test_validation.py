@@ -106,7 +106,7 @@ def test_each_model_s_score_is_in_metrics_tensorboard_and_log_where_there_is_one
         step=1, steps=9, loss=1.0, rate=0.1, grad_norm=1.0, clips_per_s=9.0, data_wait_share=0.5, failed=(),
         checkpoint=None,
     )  # fmt: skip
-    reporter = Reporter(tmp_path, smoke().finetuned, samples, None, said.append, validate)
+    reporter = Reporter(tmp_path, smoke().finetuned, samples, None, CPU, said.append, validate)
     saved = replace(step, step=2, checkpoint=tmp_path / "step-000002", validation=validate())
     for progress in (step, saved, replace(step, step=3)):
         reporter.report(progress)

@@ -28,6 +28,7 @@ SINGLE, DOUBLE = torch.float32, torch.float64
 # In single precision what two orders of summation differ by; in double what is left are constants that transformers
 # rounds to single precision (mean and standard deviation of pixels).
 TOLERANCE = {SINGLE: 1e-5, DOUBLE: 1e-6}
+OF_THE_LARGEST = 1e-3
 
 
 def theirs(kind: type, model: Pretrainer | Classifier, folder: Path) -> nn.Module:
@@ -54,7 +55,9 @@ def assert_same_gradients(ours: nn.Module, hf: nn.Module, dtype: torch.dtype) ->
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None
-        tolerance = TOLERANCE[dtype] * max(1.0, parameter.grad.abs().max().item())
+        largest = parameter.grad.abs().max().item()
+        # Of large models many gradients are all below 1e-5: these have to be the same for their own size.
+        tolerance = min(TOLERANCE[dtype] * max(1.0, largest), OF_THE_LARGEST * largest)
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=0, atol=tolerance, msg=name)
 
 

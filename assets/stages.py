@@ -78,6 +78,8 @@ class Recipe:
 
     A stage that is ``None`` is left out. ``start`` is a file of weights in its place, from which the stage after it
     starts. ``remarks`` says of a stage what its numbers follow, where the sources differ, and which are ours.
+    ``keeps_head``: the numbers of fine-tuning are for a classifier that knows its classes already; a head that starts
+    afresh would learn nothing at such rates.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Recipe:
     features: FeatureSettings | None = None
     start: Start | None = None
     remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keeps_head: bool = False
 
     @property
     def stages(self) -> dict[str, Settings]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from model.classifier import ClassifierConfig
 from model.pretrainer import Pretrainer
 from model.weights import WEIGHTS, CheckpointError, read_config
 from warehouse.config import Config
@@ -14,11 +15,13 @@ from warehouse.toml_text import Document
 
 @dataclass(frozen=True)
 class Start:
-    """Weights of ours: the absolute path of a file or of a checkpoint's folder, the kind of model and its size."""
+    """Weights of ours: the absolute path of a file or of a checkpoint's folder, the kind of model, its size, and of a
+    classifier the names of its classes."""
 
     path: Path
     kind: str
     size: str
+    class_names: tuple[str, ...]
 
     @property
     def stands_for(self) -> str:
@@ -52,7 +55,8 @@ def open_start(config: Config) -> Start | None:
         document.report(("training", "start"), f"{error}. {remedy}")
         document.raise_problems()
         raise
-    return Start(path, kind, model.size.name)
+    class_names = model.class_names if isinstance(model, ClassifierConfig) else ()
+    return Start(path, kind, model.size.name, class_names)
 
 
 def weights_sha256(path: Path) -> str:

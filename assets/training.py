@@ -1,5 +1,7 @@
 """Assets from snapshots to scores, and which runs the present snapshots and the recipe call for."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 import pyarrow.compute as pc
 
@@ -10,6 +12,7 @@ from assets.stages import EvaluationSettings, Recipe, RunSpec, of_length
 from warehouse.catalog.snapshots import current_snapshot
 from warehouse.config import Config
 from warehouse.store import Store
+from warehouse.toml_text import Document
 
 DESCRIPTIONS = {
     "pretrained": "VideoMAE V2 pre-training: tube-masked encoder, running-cell-masked decoder.",
@@ -62,6 +65,7 @@ def run_specs(store: Store, config: Config, recipe: Recipe, last: str | None = N
 
     Raises:
         SnapshotError: a collection of these stages has no snapshot yet.
+        ConfigError: fine-tuning is to go on with a head that does not know all of its classes.
     """
     specs: dict[str, RunSpec] = {}
     left: dict[str, tuple[str, str | None]] = {}  # weights that a stage leaves, or that stand for it, and their SHA-256
@@ -74,6 +78,8 @@ def run_specs(store: Store, config: Config, recipe: Recipe, last: str | None = N
             specs |= feature_specs(store, config, settings, specs["finetuned"], recipe.processes)
         else:
             snapshot = current_snapshot(store, collection_of(config, stage))
+            if stage == "finetuned" and recipe.keeps_head:
+                _check_head(store, config, recipe, specs, snapshot)
             sized = of_length(settings, training_clips(store, snapshot), recipe.processes)
             last_left = next(reversed(left.values()), (None, None))
             parent, sha256 = left[settings.teacher] if isinstance(settings, DistillSettings) else last_left
@@ -82,6 +88,31 @@ def run_specs(store: Store, config: Config, recipe: Recipe, last: str | None = N
         if stage == last:
             break
     return specs
+
+
+def _check_head(store: Store, config: Config, recipe: Recipe, specs: Mapping[str, RunSpec], snapshot_id: str) -> None:
+    """Raise ConfigError unless the classifier that fine-tuning starts from knows all classes of the snapshot."""
+    wanted = _classes(store, snapshot_id)
+    if recipe.start and "post_pretrained" not in specs:
+        key, teacher, known = "start", str(recipe.start.path), recipe.start.class_names
+    else:
+        key, teacher = "post_pretrain", str(config.training.post_pretrain)
+        known = _classes(store, specs["post_pretrained"].snapshot_id)
+    lacking = [name for name in wanted if name not in set(known)]
+    if lacking:
+        document = Document(config.path)
+        document.report(
+            ("training", key),
+            f"{teacher} has {len(wanted) - len(lacking)} of the {len(wanted)} classes of {config.training.finetune},"
+            f" and not {', '.join(map(repr, lacking[:3]))}{' …' if len(lacking) > 3 else ''}: its head would start"
+            f" afresh, at the rate of one that knows them ({recipe.finetuned.fit.optim.peak_rate:.3g}). Correct the"
+            " names: by `aliases` or `classes` of the taxonomy, or by the list that the weights were converted with",
+        )
+        document.raise_problems()
+
+
+def _classes(store: Store, snapshot_id: str) -> tuple[str, ...]:
+    return tuple(store.rows("snapshots", snapshot_id)[0]["classes"] or ())
 
 
 def training_clips(store: Store, snapshot_id: str) -> int:

@@ -82,6 +82,8 @@ def small(gpus: int = 1) -> Recipe:
 STRIDES: Mapping[Task, int] = {"kinetics": 4, "ucf101": 4, "hmdb51": 2}
 """Frames from one sampled frame to the next in the paper's fine-tuning; Something-Something takes the whole clip."""
 
+FRESH_HEAD = "with a head that starts afresh no source fine-tunes after K710: the row of pre-trained weights (ours)"
+
 
 def recipe_of(config: Config, gpus: int | None = None) -> Recipe:
     """The recipe that a configuration names, with the stages, rows and loaders that it calls for.
@@ -114,9 +116,13 @@ def _named(config: Config, start: Start | None, asked_gpus: int | None, after_k7
     if preset == "paper":
         task, remark = task_of(kinds_of(config, config.training.finetune))
         on_gpus = asked_gpus is not None or torch.cuda.is_available()
-        recipe = paper(_size(config, start), gpus, task, after_k710, compiled=on_gpus)
-        own = (*recipe.remarks["finetuned"], *([remark] if remark else []), *_other_strides(config, task))
-        return replace(recipe, remarks={**recipe.remarks, "finetuned": own})
+        has_head = start is None or start.stands_for == "pretrained" or bool(start.class_names)
+        keeps_head = after_k710 and task == "kinetics" and not remark and has_head
+        fresh_head = after_k710 and task == "kinetics" and not keeps_head
+        recipe = paper(_size(config, start), gpus, task, after_k710 and not fresh_head, compiled=on_gpus)
+        ours = [remark] * bool(remark) + [FRESH_HEAD] * fresh_head
+        own = (*recipe.remarks["finetuned"], *ours, *_other_strides(config, task))
+        return replace(recipe, remarks={**recipe.remarks, "finetuned": own}, keeps_head=keeps_head)
     if config.training.size is not None:
         _refuse(config, "size", f"the preset {preset!r} has one size. Remove this key, or take `preset = \"paper\"`")
     return smoke() if preset == "smoke" else small(gpus)

@@ -23,13 +23,14 @@ from model.weights import write_weights
 from pipelines.__main__ import main, print_plan
 from pipelines.definitions import build_definitions
 from pipelines.plan import make_plan
-from pipelines.presets import recipe_of
+from pipelines.presets import FRESH_HEAD, recipe_of
 from pipelines.summary import print_summary
 from warehouse.catalog.build import build_catalog
 from warehouse.config import Config, ConfigError, load
 from warehouse.store import Store
 
 Configured = Callable[..., Config]
+EXAMPLE = Path(__file__).parents[2] / "examples/finetune_kinetics400.toml"
 
 
 @pytest.fixture
@@ -122,6 +123,8 @@ def test_run_from_a_classifier_learns_scores_and_is_told_of(
     store, recipe = Store(config.data_root), short(recipe_of(config))
     run_data_steps(store, config)
     build_catalog(store)
+    with pytest.raises(ConfigError, match=r":8: training.start: .*has 0 of the 3 classes of moving, and not 'drift"):
+        run_specs(store, config, replace(recipe, keeps_head=True))
     definitions = build_definitions(config, recipe)
     selected = [definitions.resolve_assets_def(name) for name in ("finetuned", "evaluation")]
     assert dg.materialize(selected, instance=dg.DagsterInstance.ephemeral()).success
@@ -192,13 +195,22 @@ def test_size_of_the_paper_is_one_that_it_has(
 
 
 def test_rows_of_the_paper_follow_the_start(tmp_path: Path, configured: Configured) -> None:
-    """The size is that of the weights; fine-tuning is that after K710 where they have been post-pre-trained."""
+    """The size is that of the weights; fine-tuning is that after K710 where they come with a head for Kinetics."""
+
+    def of_kinetics(kind: str) -> Recipe:
+        config = load(EXAMPLE, check_files=False)
+        start = weights(tmp_path / f"{kind}.safetensors", kind, "S")
+        return recipe_of(replace(config, training=replace(config.training, start=start)), gpus=8)
+
     direct = recipe_of(configured('pretrain = "moving"', 'size = "S"', preset="paper"), gpus=8)
     file = weights(tmp_path / "start.safetensors", "classifier", "S")
-    after = recipe_of(configured(f'start = "{file.name}"', preset="paper"), gpus=8)
-    assert after.size == "S" and list(after.stages) == ["finetuned", "evaluation"]
-    assert (direct.finetuned.epochs.count, after.finetuned.epochs.count) == (90, 3)
-    assert any("fine-tunes on nothing like this" in remark for remark in after.remarks["finetuned"])
+    other = recipe_of(configured(f'start = "{file.name}"', preset="paper"), gpus=8)
+    assert other.size == "S" and list(other.stages) == ["finetuned", "evaluation"]
+    assert any("fine-tunes on nothing like this" in remark for remark in other.remarks["finetuned"])
+    recipes = (direct, other, of_kinetics("classifier"), of_kinetics("features"))
+    assert [recipe.finetuned.epochs.count for recipe in recipes] == [90, 90, 3, 90]
+    assert [recipe.keeps_head for recipe in recipes] == [False, False, True, False]
+    assert [FRESH_HEAD in recipe.remarks["finetuned"] for recipe in recipes] == [False, True, False, True]
 
 
 def test_commands_tell_of_a_start_that_is_gone(configured: Configured, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,11 +48,9 @@ def open_start(config: Config) -> Start | None:
         kind, model = read_config(path)
     except CheckpointError as error:
         document = Document(config.path)
-        there = path.exists()
-        theirs, ours = (path, path.with_suffix(".converted.safetensors")) if there else (Path("THEIRS.pth"), path)
-        convert = f"`python -m model convert {shlex.quote(str(theirs))} {shlex.quote(str(ours))} --to reelhouse`"
-        remedy = f"Convert it: {convert}" if there else f"Correct the path, or put such a file there: {convert}"
-        document.report(("training", "start"), f"{error}. {remedy}")
+        convert = f"`python -m model convert THEIRS.pth {shlex.quote(str(path))} --to reelhouse`"
+        remedy = "" if path.exists() else f". Correct the path, or put such a file there: {convert}"
+        document.report(("training", "start"), f"{error}{remedy}")
         document.raise_problems()
         raise
     class_names = model.class_names if isinstance(model, ClassifierConfig) else ()

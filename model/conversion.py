@@ -41,9 +41,7 @@ def write_huggingface(path: Path, weights: Weights) -> tuple[str, ...]:
 
 
 def write_reelhouse(path: Path, weights: Weights) -> tuple[str, ...]:
-    """Our own file."""
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: the name of a file of weights ends in .safetensors")
+    """Our own file, whose name has to end in ``.safetensors``."""
     write_weights(path, weights.kind, weights.config, weights.tensors)
     return ()
 

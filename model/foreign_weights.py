@@ -21,7 +21,16 @@ from model.pretrainer import Pretrainer, PretrainerConfig
 from model.sizes import SIZES, Size
 from model.tensor_files import read_tensors
 from model.transfer import check_fit
-from model.weights import WEIGHTS, CheckpointError, ModelConfig, Weights, build, read_header, read_weights
+from model.weights import (
+    WEIGHTS,
+    CheckpointError,
+    ModelConfig,
+    Weights,
+    build,
+    read_header,
+    read_weights,
+    refuse_folder_of_folders,
+)
 
 FRAMES, IMAGE = 16, 224
 """Of every official checkpoint that has been released."""
@@ -58,12 +67,18 @@ def open_weights(
         TransferError: tensors that are missing, unexpected or of another shape.
     """
     notes: list[str] = []
-    if (path.is_dir() and (path / WEIGHTS).exists()) or (path.suffix == ".safetensors" and read_header(path)):
+    if (path / WEIGHTS).exists() if path.is_dir() else read_header(path) is not None:
         layout, found = "reelhouse", read_weights(path)
         kind, tensors, config = found.kind, found.tensors, found.config
         if class_names:
-            config = replace(_head_only(config, path), class_names=tuple(class_names))
-        config = replace(config, frames=frames or config.frames, image=image or config.image)
+            if not isinstance(config, ClassifierConfig):
+                raise CheckpointError(f"{path} holds a model without a head, which has no classes to name")
+            config = replace(config, class_names=_checked(class_names, len(config.class_names), path))
+        config = replace(
+            config,
+            frames=config.frames if frames is None else frames,
+            image=config.image if image is None else image,
+        )
     else:
         file, described = (_in_folder(path), _described(path)) if path.is_dir() else (path, {})
         raw = read_tensors(file)
@@ -78,11 +93,15 @@ def open_weights(
         size = size or _official_size(tensors, kind, file)
         # OpenGVLab's repositories keep the official arguments under a key of their own.
         theirs = described.get("model_config", {})
+        if frames is None:
+            frames = described.get("num_frames") or theirs.get("num_frames") or FRAMES
+        if image is None:
+            image = described.get("image_size") or theirs.get("img_size") or IMAGE
         config = _config(
             kind,
             size,
-            frames or described.get("num_frames") or theirs.get("num_frames") or FRAMES,
-            image or described.get("image_size") or theirs.get("img_size") or IMAGE,
+            frames,
+            image,
             tuple(class_names) or (huggingface.class_names_of(described) if kind == Classifier.kind else ()),
             tensors,
             file,
@@ -156,23 +175,21 @@ def _config(
     elif kind == FeatureExtractor.kind:
         config = FeatureConfig(size, frames, image)
     else:
-        rows = len(tensors["head.weight"])
-        if len(class_names) != rows:
-            raise CheckpointError(
-                f"{file} has a head of {rows} classes, but {len(class_names) or 'no'} names of classes are given. Give"
-                f" a file of {rows} lines, one name each in the order of the head (--classes; for official heads"
-                " misc/label_map_k710.txt and its like in github.com/OpenGVLab/VideoMAEv2)"
-            )
-        return ClassifierConfig(size, frames, image, class_names)
+        return ClassifierConfig(size, frames, image, _checked(class_names, len(tensors["head.weight"]), file))
     if class_names:
         raise CheckpointError(f"{file} holds a {kind}, which has no classes to name")
     return config
 
 
-def _head_only(config: ModelConfig, path: Path) -> ClassifierConfig:
-    if not isinstance(config, ClassifierConfig):
-        raise CheckpointError(f"{path} holds a model without a head, which has no classes to name")
-    return config
+def _checked(class_names: Sequence[str], rows: int, path: Path) -> tuple[str, ...]:
+    """The names, of which there has to be one for each row of the head."""
+    if len(class_names) != rows:
+        raise CheckpointError(
+            f"{path} has a head of {rows} classes, but {len(class_names) or 'no'} names of classes are given. Give a"
+            f" file of {rows} lines, one name each in the order of the head (--classes; for official heads"
+            " misc/label_map_k710.txt and its like in github.com/OpenGVLab/VideoMAEv2)"
+        )
+    return tuple(class_names)
 
 
 def _in_folder(path: Path) -> Path:
@@ -180,6 +197,7 @@ def _in_folder(path: Path) -> Path:
     names = ("model.safetensors", "pytorch_model.bin")
     found = [path / name for name in names if (path / name).exists()]
     if not found:
+        refuse_folder_of_folders(path)
         sharded = next(path.glob("*.index.json"), None)
         why = f"its weights are in several files ({sharded.name}): save them as one" if sharded else "wrong folder?"
         raise CheckpointError(f"{path} has neither {WEIGHTS} nor {' nor '.join(names)}; {why}")

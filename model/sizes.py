@@ -50,9 +50,9 @@ class Size:
     def grid(self, frames: int, image: int) -> Grid:
         """Grid of a clip of ``frames`` frames of ``image`` × ``image`` pixels.
 
-        Raises ValueError where the clip does not divide into cubes.
+        Raises ValueError where the clip is of nothing, or does not divide into cubes.
         """
-        if frames % self.tubelet or image % self.patch:
+        if min(frames, image) < 1 or frames % self.tubelet or image % self.patch:
             raise ValueError(
                 f"{frames} frames of {image} px do not divide into cubes of {self.tubelet} frames × {self.patch} px"
                 f" (size {self.name})"

@@ -79,6 +79,11 @@ def _read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals(_PLAIN_DATA):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle end in whatever they happen to ask for
+        if text := _first_line(path):
+            raise CheckpointError(
+                f"{path} cannot be read as a PyTorch file: it is text, {text!r}. Log in where it is from if it asks for"
+                " that, and fetch it again"
+            ) from error
         wanted = str(error).partition("GLOBAL ")[2].split(" ")[0]
         if isinstance(error, pickle.UnpicklingError) and wanted:
             raise CheckpointError(
@@ -87,6 +92,13 @@ def _read_pickle(path: Path) -> Any:
             ) from error
         reason = "it is none" if isinstance(error, pickle.UnpicklingError | LookupError) else str(error) or "it ends"
         raise CheckpointError(f"{path} cannot be read as a PyTorch file: {reason}. Fetch it again") from error
+
+
+def _first_line(path: Path) -> str:
+    """Of a page that was saved in the place of the file: its first line, cut short. Empty if the file is no text."""
+    with path.open("rb") as file:
+        text = file.read(200).strip().split(b"\n")[0].decode("latin-1").strip()
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

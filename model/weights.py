@@ -6,10 +6,10 @@ Reading one executes nothing.
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -74,37 +74,42 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     temporary.rename(path)
 
 
-def read_header(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Kind and configuration in the safetensors file ``path``; None if the file is not ours.
+def read_header(path: Path) -> str | None:
+    """What our header of the file ``path`` says, as JSON; None if the file is not ours.
 
-    Raises CheckpointError for a file that is not there or is no safetensors file.
+    Raises CheckpointError for a file that is not there, or is no safetensors file but is named like one.
     """
+    if path.is_file() and path.suffix != ".safetensors":
+        return None
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(HEADER)
+            return (file.metadata() or {}).get(HEADER)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}. Fetch or write it again") from error
-    if header is None:
-        return None
-    fields = json.loads(header)
-    return fields["kind"], fields["config"]
 
 
 def read_config(path: Path) -> tuple[str, ModelConfig]:
     """Kind and configuration of the model in a checkpoint's folder, or in a file of ours.
 
-    Raises CheckpointError if there is none.
+    Raises CheckpointError if there is none: the message says what to do.
     """
     file = _file(path)
     header = read_header(file)
     if header is None:
-        raise CheckpointError(f"{file} is not of Reelhouse: convert it with `python -m model convert`")
-    kind, config = header
-    if kind not in CONFIGS:
-        raise CheckpointError(f"{file} holds a {kind!r}, which is none of {', '.join(CONFIGS)}")
-    return kind, CONFIGS[kind].from_dict(config)
+        raise _of_others(file)
+    try:
+        fields = json.loads(header)
+        kind: str = fields["kind"]
+        config = CONFIGS[kind].from_dict(fields["config"])
+        _ = config.grid  # raises for what are no numbers, and for a clip that does not divide
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{file}: its header is not one that this version writes ({type(error).__name__}: {error})."
+            " Fetch or write it again"
+        ) from error
+    return kind, config
 
 
 def read_weights(path: Path) -> Weights:
@@ -113,10 +118,33 @@ def read_weights(path: Path) -> Weights:
     return Weights(str(path), kind, config, load_file(_file(path)))
 
 
+def refuse_folder_of_folders(path: Path) -> None:
+    """CheckpointError for a folder of ours whose weights lie deeper: the message names where."""
+    steps = sorted((path / "checkpoints").glob("step-*"), key=lambda step: (len(step.name), step.name))
+    if steps:
+        raise CheckpointError(f"{path} is the folder of a run. Give its newest checkpoint: {steps[-1]}")
+    models = sorted(file.parent.name for file in path.glob(f"[!.]*/{WEIGHTS}"))
+    if models:
+        raise CheckpointError(f"{path} holds several models. Give the folder of one: {', '.join(models)}")
+
+
 def _file(path: Path) -> Path:
-    if path.is_dir() and not (path / WEIGHTS).exists():
+    if not path.is_dir():
+        return path
+    if (path / WEIGHTS).exists():
+        return path / WEIGHTS
+    if (path / "config.json").exists():
+        raise _of_others(path)
+    refuse_folder_of_folders(path)
+    if (path / "weights.pt").exists():
         raise CheckpointError(
-            f"{path} has no {WEIGHTS}: it is no checkpoint, or one of an earlier version, which wrote weights.pt;"
-            " remove the run's folder and train again"
+            f"{path} is a checkpoint of an earlier version, which wrote weights.pt: remove the run's folder and train"
+            " again"
         )
-    return path / WEIGHTS if path.is_dir() else path
+    raise CheckpointError(f"{path} has no {WEIGHTS}: it is no checkpoint. Give a folder that has, or a file of weights")
+
+
+def _of_others(path: Path) -> CheckpointError:
+    command = f"python -m model convert {shlex.quote(str(path))}"
+    out = shlex.quote(str(path.with_suffix(".converted.safetensors")))
+    return CheckpointError(f"{path} is not of Reelhouse. Convert it: `{command} {out} --to reelhouse`")

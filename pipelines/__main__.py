@@ -20,6 +20,7 @@ from pipelines.source_plan import TRIED, SourcePlan
 from pipelines.summary import print_summary
 from warehouse.catalog.build import CatalogError
 from warehouse.catalog.snapshots import SnapshotError
+from warehouse.commands.numbers import at_least_one
 from warehouse.config import Config, ConfigError, load
 from warehouse.sources import SourceError
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the same videos, and the run is the same run.",
     )
     recipe.add_argument(
-        "--gpus", type=_at_least_one, metavar="N", help="for a machine with N GPUs (default: this machine, tried)"
+        "--gpus", type=at_least_one, metavar="N", help="for a machine with N GPUs (default: this machine, tried)"
     )
     recipe.add_argument("--json", action="store_true", help="one object with all of it")
     ablations = commands.add_parser(
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     ablations.add_argument("names", nargs="*", help="which (default: the recipe itself, decoder masks and data)")
     ablations.add_argument("--list", action="store_true", help="print which there are, and run nothing")
-    ablations.add_argument("--seeds", type=_at_least_one, default=1, metavar="N", help="runs of each (1)")
+    ablations.add_argument("--seeds", type=at_least_one, default=1, metavar="N", help="runs of each (1)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "recipe":
@@ -98,13 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reelhouse: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _at_least_one(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{count}: give 1 or more")
-    return count
 
 
 def print_plan(config: Config, plan: Plan) -> None:

@@ -84,8 +84,9 @@ def _check(config: Config, recipe: Recipe, taught: SupervisedSettings | None) ->
         try:
             held = read_config(path)[1].size.name
         except CheckpointError as error:
-            remedy = "Correct the path, or write such a file with `python -m model convert … --to reelhouse`"
-            document.report(("training", "student_weights", size), f"{error}. {remedy}")
+            convert = "`python -m model convert … --to reelhouse`"
+            remedy = "" if path.exists() else f". Correct the path, or write such a file with {convert}"
+            document.report(("training", "student_weights", size), f"{error}{remedy}")
         else:
             if held != size:
                 document.report(("training", "student_weights", size), f"{path} holds a model of size {held!r}")

@@ -7,6 +7,7 @@ from model.commands.class_names import read_class_names
 from model.conversion import WRITERS
 from model.foreign_weights import open_weights
 from model.weights import CheckpointError
+from warehouse.commands.numbers import at_least_one
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,10 +24,16 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("out", type=Path, metavar="OUT", help="what is written: a folder for huggingface, else a file")
     parser.add_argument("--to", required=True, choices=tuple(WRITERS), help="layout of OUT")
     parser.add_argument(
-        "--frames", type=int, metavar="N", help="frames of the clip that the model takes (default: as IN says, else 16)"
+        "--frames",
+        type=at_least_one,
+        metavar="N",
+        help="frames of the clip that the model takes (default: as IN says, else 16)",
     )
     parser.add_argument(
-        "--image", type=int, metavar="PX", help="its width and height in pixels (default: as IN says, else 224)"
+        "--image",
+        type=at_least_one,
+        metavar="PX",
+        help="its width and height in pixels (default: as IN says, else 224)",
     )
     parser.add_argument(
         "--classes", type=Path, metavar="FILE", help="class names of the head, one a line, where IN does not have them"
@@ -40,6 +47,8 @@ def run(options: argparse.Namespace) -> None:
         raise CheckpointError(f"{options.out} is there already. Name another, or remove it")
     if not options.out.parent.is_dir():
         raise CheckpointError(f"{options.out.parent} is no folder. Make it, or name another")
+    if options.to == "reelhouse" and options.out.suffix != ".safetensors":
+        raise CheckpointError(f"{options.out}: the name of a file of weights ends in .safetensors")
     opened = open_weights(options.source, options.frames, options.image, read_class_names(options.classes))
     weights, config = opened.weights, opened.weights.config
     count = sum(tensor.numel() for tensor in weights.tensors.values())

@@ -10,6 +10,7 @@ from model.memory_plan import RESERVED, MemoryPlan, in_words, memory_plan, table
 from model.pretrainer import PretrainerConfig
 from model.sizes import SIZES
 from model.step_memory import TrainedConfig
+from warehouse.commands.numbers import at_least_one
 
 STAGES = ("pretraining", "classification")
 
@@ -28,14 +29,20 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     parser.add_argument("--size", required=True, choices=tuple(SIZES), help="size of the model")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0], help="default: %(default)s")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1], metavar="N", help="a plan for each (default: 1)")
-    parser.add_argument("--clips", type=int, default=32, help="clips of a batch on each GPU (default: %(default)s)")
-    parser.add_argument("--views", type=int, default=1, help="views of each clip (default: %(default)s)")
-    parser.add_argument("--accumulate", type=int, default=1, help="batches in a step (default: %(default)s)")
+    parser.add_argument(
+        "--gpus", type=at_least_one, nargs="+", default=[1], metavar="N", help="a plan for each (default: 1)"
+    )
+    parser.add_argument(
+        "--clips", type=at_least_one, default=32, help="clips of a batch on each GPU (default: %(default)s)"
+    )
+    parser.add_argument("--views", type=at_least_one, default=1, help="views of each clip (default: %(default)s)")
+    parser.add_argument("--accumulate", type=at_least_one, default=1, help="batches in a step (default: %(default)s)")
     parser.add_argument("--averaged", action="store_true", help="with a moving average of the weights")
-    parser.add_argument("--frames", type=int, default=16, help="frames of a view (default: %(default)s)")
-    parser.add_argument("--image", type=int, default=224, help="its width and height in pixels (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=710, help="of a classifier (default: %(default)s)")
+    parser.add_argument("--frames", type=at_least_one, default=16, help="frames of a view (default: %(default)s)")
+    parser.add_argument(
+        "--image", type=at_least_one, default=224, help="its width and height in pixels (default: %(default)s)"
+    )
+    parser.add_argument("--classes", type=at_least_one, default=710, help="of a classifier (default: %(default)s)")
     parser.add_argument("--cpu", action="store_true", help="plan for processes on a CPU, in float32")
     parser.add_argument("--json", action="store_true", help="print one JSON object, in bytes, instead of a table")
     parser.set_defaults(run=run)

@@ -23,8 +23,8 @@ from model.foreign_weights import open_weights
 from model.pictures import reconstruction_sheet
 from model.pretrainer import Pretrainer
 from model.transfer import filled
-from model.weights import WEIGHTS
 from warehouse.catalog.sample import Sample
+from warehouse.commands.numbers import at_least_one
 from warehouse.store import replace_file
 
 COLUMNS = 4
@@ -48,10 +48,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "step-N), or weights in any layout that `python -m model convert` reads"
     )  # fmt: skip
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, where PATH has none")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to name (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=at_least_one, default=5, metavar="N", help="classes to name (default: %(default)s)"
+    )
     parser.add_argument("--views", type=_views, default="5x3", help="windows x squares (default: %(default)s)")
     parser.add_argument("--sampling", choices=tuple(TEST_SAMPLINGS), default="dense", help="default: %(default)s")
-    parser.add_argument("--stride", type=int, default=4, help="as `stride` of a source (default: %(default)s)")
+    parser.add_argument("--stride", type=at_least_one, default=4, help="as `stride` of a source (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="PNG to write: of a pre-trained model")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -62,8 +64,6 @@ def run(options: argparse.Namespace) -> None:
 
     Raises CommandError at the end if there was one, and before anything is done for options that do not fit the model.
     """
-    if options.top < 1 or options.stride < 1:
-        raise CommandError("--top and --stride: both are at least 1")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _model(options).to(device).eval()
     said: list[dict[str, Any]] = []
@@ -82,9 +82,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _model(options: argparse.Namespace) -> Classifier | Pretrainer:
     path = options.checkpoint
-    named = sorted(file.parent.name for file in path.glob(f"*/{WEIGHTS}")) if path.is_dir() else []
-    if named and not (path / WEIGHTS).exists():
-        raise CommandError(f"{path} holds several models. Give the folder of one: {', '.join(named)}")
     model = filled(open_weights(path, class_names=read_class_names(options.classes)).weights)
     if isinstance(model, Classifier):
         if options.out:

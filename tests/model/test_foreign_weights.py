@@ -144,9 +144,14 @@ def test_damaged_and_strange_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match=r"file\.pth cannot be read as a PyTorch file.*Fetch it again"):
         open_weights(path)
-    for content in (b"", b"<html>You need to log in</html>", b"hello world", b"\x89PNG\r\n\x1a\n"):
+    for content, why in (
+        (b"", "it ends"),
+        (b"\x89PNG\r\n\x1a\n", "it is none"),
+        (b"\n<html>\nYou need to log in</html>", "it is text, '<html>'"),
+        (b"Access to model X is restricted." + 500 * b" ", r"it is text, 'Access to model X is restricted\.'\. Log in"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"file\.pth cannot be read as a PyTorch file: it (is none|ends)"):
+        with pytest.raises(CheckpointError, match=rf"file\.pth cannot be read as a PyTorch file: {why}.*etch it again"):
             open_weights(path)
     torch.save({"epoch": 3, "weights": {}}, path)
     with pytest.raises(CheckpointError, match=r"holds no state dict.*epoch, weights"):
@@ -272,11 +277,23 @@ def test_convert_goes_through_all_layouts(tmp_path: Path, capsys: pytest.Capture
 
     assert convert("hf", "b.pth", "official") == 1
     assert "is there already" in capsys.readouterr().err
-    assert convert("hf", "c.pth", "reelhouse") == 1
+    assert convert("none", "c.pth", "reelhouse") == 1  # before anything is read
     assert "ends in .safetensors" in capsys.readouterr().err
+    for option, number in (("--frames", "-2"), ("--image", "0")):
+        with pytest.raises(SystemExit):
+            convert("a.safetensors", "c.safetensors", "reelhouse", option, number)
+        assert f"{option}: '{number}' is not a whole number of 1 or more" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="0 frames of 48 px do not divide"):
+        open_weights(tmp_path / "a.safetensors", 0)
     assert convert("a.safetensors", "c.safetensors", "reelhouse", "--frames", "16") == 0
     assert read_weights(tmp_path / "c.safetensors").config == replace(CLASSIFIER, frames=16)
     (tmp_path / "names.txt").write_text("drift\ndrift\nturn")
     assert convert("k710.pth", "d.safetensors", "reelhouse", *clip, *names) == 1
     assert "come twice: drift" in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("drift\nturn")
+    assert convert("a.safetensors", "d.safetensors", "reelhouse", *names) == 1
+    assert "has a head of 3 classes, but 2 names" in capsys.readouterr().err
+    (tmp_path / "names.txt").unlink()
+    assert convert("a.safetensors", "d.safetensors", "reelhouse", *names) == 1
+    assert "names.txt cannot be read: No such file or directory. Name a file with" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))

@@ -208,10 +208,13 @@ def test_the_command_prints_plans(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--stage", "classification", "--cpu"]) == 0
     out = capsys.readouterr().out
     assert "classification, 2 clips × 2 views" in out and "fits" not in out
-    assert main([*arguments, "--gpus", "0"]) == 1
     assert main([*arguments[:-4], "--frames", "7"]) == 1
     err = capsys.readouterr().err
-    assert err.count("\n") == 2 and "must be at least 1" in err and "do not divide into cubes" in err
+    assert err.count("\n") == 1 and "do not divide into cubes" in err
+    for option, number in (("--gpus", "0"), ("--clips", "-2"), ("--frames", "-2"), ("--classes", "-5")):
+        with pytest.raises(SystemExit):
+            main([*arguments, option, number])
+        assert f"{option}: '{number}' is not a whole number of 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.gpu

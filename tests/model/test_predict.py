@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from loaders.evaluation_loader import EvaluationConfig, EvaluationLoader
 from model.__main__ import main
@@ -60,6 +61,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (folder / model.kind).mkdir()
         write_weights(folder / model.kind / WEIGHTS, model.kind, model.config, model.state_dict())
     torch.save({"model": models[0].state_dict()}, folder / "official.pth")
+    save_file({"weight": torch.zeros(2)}, folder / "odd.safetensors", {"reelhouse": "nonsense"})
+    for step in ("step-000005", "step-000010"):
+        (folder / "run" / "checkpoints" / step).mkdir(parents=True)
     return {path.stem: path for path in folder.iterdir()}
 
 
@@ -195,10 +199,11 @@ def test_a_pretrained_model_draws(
         ("pretrainer", ["--out", "picture.jpg"], r"say where with --out FILE\.png"),
         ("pretrainer", ["--out", "nowhere/picture.png"], r"picture\.png lies in a folder that is not there"),
         ("classifier", ["--out", "picture.png"], "a classifier and draws nothing"),
-        ("classifier", ["--top", "0"], "at least 1"),
         ("official", [], r"official\.pth has a head of 4 classes.*--classes"),
         (".", [], "holds several models. Give the folder of one: classifier, features, pretrainer"),
         ("none", [], "none.*no such file"),
+        ("run", [], r"run is the folder of a run\. Give its newest checkpoint: .*run/checkpoints/step-000010$"),
+        ("odd", [], r"odd\.safetensors: its header is not one that this version writes"),
     ],
 )
 def test_what_does_not_fit_the_model_is_said_before_anything_is_done(
@@ -229,6 +234,7 @@ def test_official_weights_are_read_with_the_names_of_their_classes(
     assert code == 0
     code, ours, _ = answer(videos[1], "--checkpoint", checkpoints["classifier"])
     assert code == 0 and official["videos"] == ours["videos"]
-    with pytest.raises(SystemExit):
-        main(["predict", str(videos[1]), "--checkpoint", str(checkpoints["classifier"]), "--views", "5"])
-    assert "two numbers such as 5x3" in capsys.readouterr().err
+    for option, value, said in (("--views", "5", "two numbers such as 5x3"), ("--top", "0", "number of 1 or more")):
+        with pytest.raises(SystemExit):
+            main(["predict", str(videos[1]), "--checkpoint", str(checkpoints["classifier"]), option, value])
+        assert said in capsys.readouterr().err

@@ -60,5 +60,6 @@ def test_state_dict_names_are_those_of_the_released_checkpoints() -> None:
 def test_grid() -> None:
     assert SIZES["g"].grid(16, 224) == Grid(8, 16, 16)
     assert SIZES["B"].grid(16, 224).tokens == 1568
-    with pytest.raises(ValueError, match="do not divide"):
-        SIZES["g"].grid(16, 256)
+    for frames, image in ((16, 256), (0, 224), (16, 0), (-2, 224), (16, -14)):
+        with pytest.raises(ValueError, match="do not divide"):
+            SIZES["g"].grid(frames, image)

@@ -1,7 +1,7 @@
 """Our files of weights: the configuration inside, and clear refusals."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -56,17 +56,52 @@ def test_what_is_no_file_of_ours_is_refused_with_a_remedy(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"cut\.safetensors cannot be read"):
         read_weights(tmp_path / "cut.safetensors")
     save_file(model.state_dict(), tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match=r"foreign\.safetensors is not of Reelhouse: convert it"):
+    with pytest.raises(CheckpointError, match=r"foreign\.safetensors is not of Reelhouse\. Convert it"):
         read_weights(tmp_path / "foreign.safetensors")
     with pytest.raises(CheckpointError, match="no such file"):
         read_weights(tmp_path / "none.safetensors")
     older = tmp_path / "step-000010"
     older.mkdir()
     torch.save(model.state_dict(), older / "weights.pt")
-    with pytest.raises(CheckpointError, match=r"step-000010 has no weights\.safetensors.*train again"):
+    with pytest.raises(CheckpointError, match=r"step-000010 is a checkpoint of an earlier version.*train again"):
         read_weights(older)
+
+    # The folder of a run, and a checkpoint of several models, whose weights lie deeper.
+    runs = [tmp_path / "run" / "checkpoints" / step / name for step in ("step-999999", "step-1000000") for name in "ab"]
+    for folder in runs:
+        folder.mkdir(parents=True)
+        write_weights(folder / WEIGHTS, model.kind, model.config, model.state_dict())
+    with pytest.raises(CheckpointError, match=r"folder of a run\. Give its newest checkpoint: .*/step-1000000$"):
+        read_weights(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"step-1000000 holds several models\. Give the folder of one: a, b$"):
+        read_weights(runs[-1].parent)
+    with pytest.raises(CheckpointError, match=r"run/checkpoints has no weights\.safetensors: it is no checkpoint"):
+        read_weights(tmp_path / "run" / "checkpoints")
 
     deeper = replace(model.config, size=replace(SMALL, depth=3))
     write_weights(whole, model.kind, deeper, model.state_dict())
     with pytest.raises(TransferError, match=r"missing encoder\.blocks\.2\.attn\.proj\.bias"):
         load_pretrainer(whole)
+
+
+CONFIG = asdict(ClassifierConfig(SMALL, 4, 16, ("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        ("nonsense", "JSONDecodeError"),
+        ("[1]", "TypeError"),
+        ("{}", "KeyError: 'kind'"),
+        (json.dumps({"kind": "detector", "config": CONFIG}), "KeyError: 'detector'"),
+        (json.dumps({"kind": "classifier", "config": {"frames": 4}}), "KeyError: 'class_names'"),
+        (json.dumps({"kind": "classifier", "config": CONFIG | {"bits": 8}}), "TypeError: .*bits"),
+        (json.dumps({"kind": "classifier", "config": CONFIG | {"frames": "4"}}), "TypeError"),
+        (json.dumps({"kind": "classifier", "config": CONFIG | {"frames": -2}}), "-2 frames of 16 px do not divide"),
+    ],
+)
+def test_a_header_of_another_version_is_refused(header: str, why: str, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "odd.safetensors", {"reelhouse": header})
+    said = rf"odd\.safetensors: its header is not one that this version writes \(.*{why}.*Fetch or write it again$"
+    with pytest.raises(CheckpointError, match=said):
+        read_weights(tmp_path / "odd.safetensors")

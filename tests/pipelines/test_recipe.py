@@ -73,6 +73,7 @@ def test_recipe_is_known_before_there_is_any_data(capsys: pytest.CaptureFixture[
         "5 × 3 views of each clip",
     ):
         assert expected in said, expected
+    assert "flip, RandAugment" in said and "flip except" not in said  # Something-Something feeds pre-training alone
 
 
 def test_recipe_counts_the_clips_that_are_listed_and_then_those_of_the_snapshot(
@@ -110,7 +111,24 @@ def test_every_size_says_what_its_rows_follow(config: Config, size: str) -> None
     assert any("(ours)" in text for text in remarks["post_pretrained"])
 
 
-def test_no_gpus_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_flipped_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    config.path.write_text(config.path.read_text().replace("stride = 2", "stride = 2\nflip = false"))
+    assert main(["recipe", "--sources", str(config.path), "--gpus", "2"]) == 0
+    assert capsys.readouterr().out.count("flip except own") == 2
+
+
+def test_clips_without_any_file_are_told_from_clips_not_yet_listed(config: Config, asked: Asked) -> None:
+    videos = config.path.parent / "videos"
+    for path in videos.iterdir():
+        path.unlink()
+    *_, fine = asked(config.path, "--gpus", "2")["stages"]
+    missing = f"none of its 2 listed training clips has a file under {videos}"
+    assert fine["remarks"][-1] == f"{missing}: steps are those on the collection of the paper"
+    assert fine["settings"]["fit"]["steps"] > 1000
+
+
+@pytest.mark.parametrize("gpus", ["0", "-1", "abc"])
+def test_no_gpus_are_refused(gpus: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["recipe", "--gpus", "0"])
-    assert "give 1 or more" in capsys.readouterr().err
+        main(["recipe", f"--gpus={gpus}"])
+    assert f"'{gpus}' is not a whole number of 1 or more" in capsys.readouterr().err

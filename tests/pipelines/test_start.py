@@ -156,8 +156,6 @@ def test_run_from_a_classifier_learns_scores_and_is_told_of(
     ("lines", "line", "said"),
     [
         (('start = "none.safetensors"',), 8, ["there is no", "python -m model convert"]),
-        (('start = "official.pth"',), 8, ["cannot be read as safetensors", "python -m model convert", "official.pth"]),
-        (('start = "other.safetensors"',), 8, ["is not of Reelhouse", "python -m model convert"]),
         ((), 5, ["pretrain", "missing"]),
         (('start = "start.safetensors"', 'size = "B"'), 9, ["one size"]),
         (('start = "start.safetensors"', "source_shares = { own = 1 }"), 9, ["pre-training, and there is none"]),
@@ -167,12 +165,42 @@ def test_nothing_to_start_from_is_said_with_its_line(
     tmp_path: Path, configured: Configured, lines: tuple[str, ...], line: int, said: list[str]
 ) -> None:
     weights(tmp_path / "start.safetensors", "pretrainer")
-    torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "official.pth")
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError) as error:
         recipe_of(configured(*lines))
     assert f"sources.toml:{line}: training." in str(error.value)
     assert all(text in str(error.value) for text in said)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("official.pth", "{} is not of Reelhouse. Convert it: `python -m model convert {} {to} --to reelhouse`"),
+        ("other.safetensors", "{} is not of Reelhouse. Convert it: `python -m model convert {} {to} --to reelhouse`"),
+        ("downloaded", "{} is not of Reelhouse. Convert it: `python -m model convert {} {to} --to reelhouse`"),
+        ("cut.safetensors", "{} cannot be read as safetensors: Error while deserializing header: incomplete metadata, "
+         "file not fully covered. Fetch or write it again"),
+        ("odd.safetensors", "{}: its header is not one that this version writes (KeyError: 'kind'). Fetch or write it "
+         "again"),
+        ("run", "{} is the folder of a run. Give its newest checkpoint: {}/checkpoints/step-000002"),
+        ("videos", "{} has no weights.safetensors: it is no checkpoint. Give a folder that has, or a file of weights"),
+    ],
+)  # fmt: skip
+def test_what_is_no_start_is_refused_with_one_remedy(
+    tmp_path: Path, configured: Configured, start: str, said: str
+) -> None:
+    whole = weights(tmp_path / "start.safetensors", "pretrainer").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    torch.save({"model": {"weight": torch.zeros(2)}}, tmp_path / "official.pth")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "odd.safetensors", {"reelhouse": "{}"})
+    for folder in ("downloaded", "run/checkpoints/step-000001", "run/checkpoints/step-000002"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "downloaded" / "config.json").write_text("{}")
+    config, path = configured(f'start = "{start}"'), tmp_path / start
+    with pytest.raises(ConfigError) as error:
+        recipe_of(config)
+    message = said.format(path, path, to=path.with_suffix(".converted.safetensors"))
+    assert str(error.value).endswith(f"  sources.toml:8: training.start: {message}")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from warehouse.catalog.build import connect
 from warehouse.catalog.collections import create
 from warehouse.catalog.differences import diff, snapshot_of
 from warehouse.catalog.exporting import ExportError, export_index, export_tars
+from warehouse.commands.numbers import at_least_one
 from warehouse.commands.printing import counted, print_table
 from warehouse.config import Config
 from warehouse.store import Store
@@ -42,7 +43,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     exported.set_defaults(run=_export)
     sampled = parts.add_parser("sample", help="a contact sheet: frames of clips drawn at random")
     sampled.add_argument("name", metavar="NAME", help="collection or snapshot id")
-    sampled.add_argument("--n", type=int, default=20, metavar="N", help="clips (default: %(default)s)")
+    sampled.add_argument("--n", type=at_least_one, default=20, metavar="N", help="clips (default: %(default)s)")
     sampled.add_argument("--seed", type=int, default=0, metavar="N", help="another draws others (default: %(default)s)")
     sampled.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG to write, which is not there yet")
     sampled.set_defaults(run=_sample)

@@ -19,10 +19,13 @@ from assets.metadata_baseline import metadata_baseline
 from assets.stages import EvaluationSettings, RunSpec, TrainingSettings
 from assets.student_scores import compared, note_agreement
 from model import checkpoint as checkpoints
+from model.course import DivergedLoss, NonFiniteLoss
 from warehouse.catalog.build import build_catalog
 from warehouse.store import Store
 
 FAILURES = "failures_of_ranks.json"
+DIVERGENCES = (NonFiniteLoss.__name__, DivergedLoss.__name__)
+"""Errors that going on as before would repeat."""
 """File in the run's folder: how ranks ended that failed in the last attempt."""
 SAVE_SECONDS = 300
 """How long the ranks of a cancelled stage may take to save (torchrun would kill them after 30)."""
@@ -96,8 +99,14 @@ def _failure(spec: RunSpec, folder: Path) -> dg.Failure:
         cause = "it was asked to stop" + (", and saved" if saved else "")
     if isinstance(spec.settings, FeatureSettings):
         again = "with the clips that are missing"
+    remedy = f"Materialise it again when that is mended: it goes on {again}"
+    if any(name in cause for name in DIVERGENCES):
+        remedy = (
+            f"Other numbers in [training.numbers.{spec.stage}] (rate, warmup, clip_grad) make another run, from its"
+            " start; with the same ones it goes on from its last checkpoint, and here again"
+        )
     return dg.Failure(
-        f"{spec.run_id}: {cause}. Materialise it again when that is mended: it goes on {again}.",
+        f"{spec.run_id}: {cause}. {remedy}.",
         metadata={f"rank {failure.rank}": failure.traceback for failure in failures if failure.traceback},
     )
 

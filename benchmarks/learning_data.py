@@ -1,7 +1,6 @@
 """The rendered clips of the learning benchmark: a corpus of its own, taken through the real steps to snapshots."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from warehouse.catalog.snapshots import Sample, open_snapshot, take_snapshot
 from warehouse.config import Collection, Config, Source, Taxonomy, Training
 from warehouse.corpus.build import build
 from warehouse.corpus.layout import ALIASES, FOLDER, KINETICS, SSV2
+from warehouse.engine import available_cores
 from warehouse.probing import probe_sources
 from warehouse.shards.executing import execute_plans
 from warehouse.step_result import Progress
@@ -149,7 +149,7 @@ def _config(work: Path) -> Config:
         ),
         taxonomies=(Taxonomy(TAXONOMY, ALIASES),),
         training=Training("smoke", UNLABELLED, LABELLED, LABELLED),
-        workers=os.cpu_count() or 1,
+        workers=available_cores(),
     )
 
 

@@ -22,6 +22,7 @@ from benchmarks.learning_data import curate, source
 from warehouse.catalog.snapshots import Sample
 from warehouse.config import Collection, Config, Taxonomy, Training
 from warehouse.corpus.encoding import read_video, write_video
+from warehouse.engine import available_cores
 from warehouse.store import replace_file
 
 SIDE, FRAMES, FPS = 96, 40, 25
@@ -162,5 +163,5 @@ def _config(work: Path, squashed: Path) -> Config:
         collections=(Collection(UNLABELLED, ("train",), None, 0), Collection(LABELLED, ("train",), ACTIONS, 0)),
         taxonomies=(Taxonomy(ACTIONS, {}),),
         training=Training("smoke", UNLABELLED, LABELLED, LABELLED),
-        workers=os.cpu_count() or 1,
+        workers=available_cores(),
     )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from loaders.views import EvaluationConfig, LoaderConfig
-from warehouse.config import DIRECTED_KINDS, Config, ConfigError
+from warehouse.config import DIRECTED_KINDS, Config
+from warehouse.toml_text import Document
 
 WORKERS = 8  # for each GPU
 
@@ -95,9 +96,9 @@ def stage_loaders(config: Config) -> StageLoaders:
     """
     preset, training = config.training.preset, config.training
     if preset not in RECIPES:
-        raise ConfigError(
-            config.path, [f"training.preset: {preset!r} is not a preset. Choose from {', '.join(RECIPES)}"]
-        )
+        document = Document(config.path)
+        document.report(("training", "preset"), f"{preset!r} is not a preset. Choose from {', '.join(RECIPES)}")
+        document.raise_problems()
     loaders = RECIPES[preset]()
     evaluation = loaders.evaluation
     if preset != "smoke" and _whole_clips(config, training.finetune):

@@ -67,7 +67,7 @@ class Course:
         good = self._folder / self._good if self._good else None
         return (
             f"the last good checkpoint is {good if good and good.is_dir() else 'none'}. Lower the rate, bound the"
-            " gradient (clip_grad) or lengthen the warm-up, and start from there; going on as before would repeat it"
+            " gradient (clip_grad) or lengthen the warm-up; going on as before would repeat it"
         )
 
 

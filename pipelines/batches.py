@@ -1,6 +1,7 @@
 """A step's videos over the GPUs that there are: in as many parts as it takes, and the published number kept."""
 
 from dataclasses import dataclass
+from math import ceil
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,17 @@ class Split:
 def split(videos: int, per_gpu: int, gpus: int) -> Split:
     """Divide ``videos`` over ``gpus`` in batches of at most ``per_gpu``, the largest that make them exactly.
 
-    Where none does, as the GPUs do not divide the videos, in batches of ``per_gpu`` to the nearest number that can be.
+    Where none does, as the GPUs do not divide the videos, they are the nearest number that can be, of those that
+    batches of about half of ``per_gpu`` or more make: 293 batches of one video each would keep no GPU busy.
     """
-    share = videos // gpus
-    if share * gpus == videos:
-        clips = next(size for size in range(min(per_gpu, share), 0, -1) if share % size == 0)
-        return Split(gpus, clips, share // clips)
-    clips = max(1, min(per_gpu, share))
-    return Split(gpus, clips, max(1, round(videos / (gpus * clips))))
+    exact = videos / gpus
+
+    def batch(share: int) -> int:
+        return next(size for size in range(min(per_gpu, share), 0, -1) if share % size == 0)
+
+    if videos % gpus == 0:
+        share = videos // gpus
+    else:
+        large = (n for n in range(1, 2 * ceil(exact) + 1) if batch(n) >= min(per_gpu, n) // 2)
+        share = min(large, key=lambda n: abs(n - exact))
+    return Split(gpus, batch(share), share // batch(share))

@@ -19,6 +19,7 @@ from model.optim import OptimConfig, scaled_rate
 from model.training import FitConfig
 from pipelines.batches import split
 from pipelines.derived import with_derived
+from pipelines.own_numbers import with_numbers
 from pipelines.paper import TASKS, paper, task_of
 from pipelines.published import SIZES, Task
 from warehouse.config import Config
@@ -91,8 +92,8 @@ def recipe_of(config: Config, gpus: int | None = None) -> Recipe:
     ``gpus``: those to train on; None: this machine's, or its CPU as one.
 
     Raises:
-        ConfigError: `training.preset` is no preset, `training.size` none of its sizes, or `training.start` nothing to
-            start from.
+        ConfigError: `training.preset` is no preset, `training.size` none of its sizes, `training.start` nothing to
+            start from, or numbers are given for a stage that does not run.
     """
     loaders, start = recipes.stage_loaders(config), open_start(config)
     replaced = start is not None and start.stands_for == "post_pretrained"
@@ -107,7 +108,7 @@ def recipe_of(config: Config, gpus: int | None = None) -> Recipe:
         finetuned=_loading(whole.finetuned, loaders.finetuned),
         evaluation=replace(whole.evaluation, loader=loaders.evaluation),
     )
-    return with_derived(recipe, config, loaders)
+    return with_numbers(with_derived(recipe, config, loaders), config)
 
 
 def _named(config: Config, start: Start | None, asked_gpus: int | None, after_k710: bool) -> Recipe:

@@ -14,7 +14,7 @@ from model.memory_plan import MemoryPlan
 from model.pretrainer import PretrainerConfig
 from model.sizes import SIZES
 from model.weights import build
-from pipelines.stage_plan import stage_clips
+from pipelines.stage_plan import no_clips, stage_clips
 from pipelines.training_cost import Cost, training_cost
 from warehouse.config import Config, Source
 from warehouse.sources import Listing, read_source
@@ -22,7 +22,7 @@ from warehouse.store import Store
 
 CLASSES = 710
 """Of a head whose classes are not known yet: the most that the paper has. It is a thousandth of the weights."""
-NOT_LISTED = "its clips are not known yet: steps are those on the collection of the paper"
+PAPERS_STEPS = "steps are those on the collection of the paper"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class StageRecipe:
         remarks: what the numbers follow, where sources differ, what is ours.
         clips: of the training split; None where nothing lists them yet.
         epochs: that the steps come to; None with the clips, unless the stage is given in epochs.
+        unflipped: sources of these clips whose label depends on left and right.
         videos: of a step: GPUs × clips of a batch × batches that are accumulated.
         base_rate: for 256 videos; the settings have the rates as they are applied.
         memory: of each GPU, for each model that is trained, by its name ("" for one alone).
@@ -44,6 +45,7 @@ class StageRecipe:
     remarks: tuple[str, ...]
     clips: int | None
     epochs: float | None
+    unflipped: tuple[str, ...]
     videos: int
     base_rate: float
     settings: TrainingSettings
@@ -81,8 +83,9 @@ def resolve(config: Config, recipe: Recipe, here: bool) -> ResolvedRecipe:
         if clips:
             settings = of_length(settings, clips, recipe.processes)
             epochs = settings.fit.steps * videos_per_step(settings, recipe.processes) / clips
-        elif epochs is not None:
-            remarks = (*remarks, NOT_LISTED)
+        else:
+            unknown = "its clips are not known yet" if clips is None else no_clips(config, name, listings)
+            remarks = (*remarks, unknown if epochs is None else f"{unknown}: {PAPERS_STEPS}")
         stages.append(_stage(config, recipe, name, settings, clips, epochs, remarks, here, on_gpu))
     return ResolvedRecipe(recipe, recipe.processes, on_gpu, tuple(stages))
 
@@ -111,15 +114,18 @@ def _stage(
     here: bool,
     on_gpu: bool,
 ) -> StageRecipe:
-    videos = videos_per_step(settings, recipe.processes)
+    videos, collection = videos_per_step(settings, recipe.processes), collection_of(config, name)
+    feeding = [source.name for source in config.sources if collection in source.collections]
     models = model_configs(settings, recipe.size)
     teacher = classifier(settings, recipe.size) if isinstance(settings, DistillSettings) else None
     return StageRecipe(
         name=name,
-        collection=collection_of(config, name),
+        collection=collection,
         remarks=remarks,
         clips=clips,
         epochs=epochs,
+        # A query, which nothing feeds, may select clips of any source.
+        unflipped=tuple(source for source in settings.loader.unflipped if source in feeding or not feeding),
         videos=videos,
         base_rate=settings.fit.optim.peak_rate * 256 / videos,
         settings=settings,

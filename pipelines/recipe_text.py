@@ -62,7 +62,7 @@ def _lines(stage: StageRecipe, device: str) -> list[tuple[str, str]]:
 
 
 def _clips(stage: StageRecipe) -> str:
-    return "its clips" if stage.clips is None else f"{stage.clips:,} clips"
+    return f"{stage.clips:,} clips" if stage.clips else "its clips"
 
 
 def _in_views(stage: StageRecipe) -> str:
@@ -101,7 +101,7 @@ def _views(stage: StageRecipe) -> str:
     loader = stage.settings.loader
     parts = [f"sampling {loader.sampling}", f"crop {loader.crop}"]
     if loader.flip:
-        parts.append(f"flip{' except ' + ', '.join(loader.unflipped) if loader.unflipped else ''}")
+        parts.append(f"flip{' except ' + ', '.join(stage.unflipped) if stage.unflipped else ''}")
     parts += ["RandAugment"] if loader.randaugment else []
     parts += [f"erasing {loader.erasing:g}"] if loader.erasing else []
     parts += [f"mixup {loader.mixup:g}, cutmix {loader.cutmix:g}"] if loader.mixup or loader.cutmix else []

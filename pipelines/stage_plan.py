@@ -58,6 +58,8 @@ def plan_stage(
         left = math.ceil(windows / settings.loader.clips_per_batch / recipe.processes)
     else:
         counted = stage_clips(store, config, name, listings)
+        if counted == 0:
+            return StagePlan(name, 0, None, None, 0, no_clips(config, name, listings))
         if counted is not None:
             settings = of_length(settings, counted, recipe.processes)
         elif settings.epochs is not None:
@@ -106,6 +108,19 @@ def stage_clips(store: Store, config: Config, stage: str, listings: Mapping[str,
         if row["split"] == "train"
     } & {row["clip_id"] for listing in feeding for row in listing.files if row["bytes"] is not None}  # fmt: skip
     return len(listed)
+
+
+def no_clips(config: Config, stage: str, listings: Mapping[str, Listing]) -> str:
+    """Why :func:`stage_clips` counts none."""
+    name = collection_of(config, stage)
+    feeding = [source for source in config.sources if name in source.collections and source.name in listings]
+    rows = [row for source in feeding for row in listings[source.name].memberships]
+    listed = {row["clip_id"] for row in rows if row["split"] == "train"}
+    files = [row for source in feeding for row in listings[source.name].files if row["clip_id"] in listed]
+    if not listed or any(row["bytes"] is not None for row in files):
+        return "its collection has no training clips"
+    roots = ", ".join(sorted({str(source.media_root) for source in feeding}))
+    return f"none of its {len(listed):,} listed training clips has a file under {roots}"
 
 
 def _windows(

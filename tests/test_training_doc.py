@@ -1,6 +1,7 @@
 """The tables of docs/training.md are those of ``pipelines.published``, and what it tells a person to type is there."""
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -100,7 +101,7 @@ def test_excerpts_of_configurations_are_toml_and_the_examples_are_whole() -> Non
     blocks = re.findall(r"```toml\n(.*?)```", DOC, flags=re.DOTALL)
     assert len(blocks) >= 2
     known = {"preset", "size", "start", "pretrain", "post_pretrain", "finetune", "students", "student_weights",
-             "teacher", "features", "features_every"}  # fmt: skip
+             "teacher", "features", "features_every", "numbers"}  # fmt: skip
     for block in blocks:
         assert set(tomllib.loads(block)["training"]) <= known
     example = load(ROOT / "examples" / "finetune_kinetics400.toml", check_files=False)
@@ -150,3 +151,49 @@ def test_batch_script_is_bash_and_runs_the_example() -> None:
     text = script.read_text()
     assert "examples/finetune_kinetics400.toml" in text and "dagster job execute -m pipelines -j full_run" in text
     assert re.search(r"^#SBATCH --signal=TERM@(\d+)$", text, flags=re.MULTILINE)
+
+
+# What stands in for the programs of Slurm: the step runs here, its options and what is queued again are noted.
+SLURM = {
+    "srun": 'echo "$1" > step; shift; "$@"',
+    "squeue": 'echo "$STATE"',
+    "scontrol": 'echo "$@" > requeued',
+    ".venv/bin/dagster": 'eval "$RUN"',
+}
+TOLD = "kill -TERM $PPID; exit 1"  # TERM to the step's first process as well, and the run saves and ends
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "status", "requeued"),
+    [
+        pytest.param("exit 0", "RUNNING", 0, False, id="finished"),
+        pytest.param("exit 1", "RUNNING", 1, False, id="failed"),
+        pytest.param(TOLD, "RUNNING", 75, True, id="time nearly up, or preempted with grace"),
+        pytest.param(f"kill -TERM $BATCH; {TOLD}", "RUNNING", 75, True, id="and the batch shell told too"),
+        pytest.param(f"kill -TERM $BATCH; {TOLD}", "COMPLETING", 75, False, id="cancelled, or queued again by Slurm"),
+        pytest.param("kill -TERM $PPID; exit 0", "RUNNING", 0, False, id="finished just when told"),
+    ],
+)
+def test_batch_script_queues_again_only_what_was_asked_to_stop(
+    tmp_path: Path, run: str, state: str, status: int, requeued: bool
+) -> None:
+    for name, body in SLURM.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    # As Slurm does it, in one process: $BATCH is its id.
+    command = ["bash", "-c", 'export BATCH=$$; exec bash "$0"', str(ROOT / "examples" / "finetune.sbatch")]
+    slurm = {"SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "96", "STATE": state, "RUN": run}
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def submit() -> subprocess.CompletedProcess:
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "make setup" in (refused := submit()).stderr and refused.returncode == 1
+    (tmp_path / ".dagster").mkdir()
+    (tmp_path / ".dagster" / "dagster.yaml").touch()
+    assert submit().returncode == status
+    assert (tmp_path / "step").read_text() == "--cpus-per-task=96\n"
+    asked = tmp_path / "requeued"
+    assert (asked.read_text() if asked.exists() else "") == ("requeue 17\n" if requeued else "")

@@ -21,8 +21,10 @@ from warehouse.config_checks import (
     check_shares,
 )
 from warehouse.curation.kinetics710 import IDENTICAL_CLASSES, SIZES
+from warehouse.engine import available_cores
 from warehouse.shards.rendition import RENDITIONS
 from warehouse.toml_text import ConfigError, Document, Section, suggest
+from warehouse.training_numbers import Numbers, read_numbers
 
 __all__ = ["SPLITS", "Collection", "Config", "ConfigError", "Source", "Taxonomy", "Training", "load"]
 
@@ -114,7 +116,7 @@ class Training:
     ``run_clips``: how many clips training reads one after the other from a shard.
     ``students``: sizes of models that learn from the model that the stage ``teacher`` leaves, and ``student_weights``
     what some of them start from. ``features``: collections of whose clips features are extracted, of the middle window
-    or of one every ``features_every`` frames.
+    or of one every ``features_every`` frames. ``numbers``: of a stage, in the place of the preset's.
     """
 
     preset: str
@@ -130,6 +132,7 @@ class Training:
     student_weights: Mapping[str, Path] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     features_every: int | None = None
+    numbers: Mapping[str, Numbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def load(path: Path | None = None, check_files: bool = True) -> Config:
     rendition = house.text("rendition", RENDITIONS[0])
     if rendition not in RENDITIONS:
         house.report("rendition", f"{rendition!r} is not a rendition. {suggest(rendition, RENDITIONS)}")
-    workers = house.count("workers", os.cpu_count() or 1)
+    workers = house.count("workers", available_cores())
     house.finish()
     taxonomies = tuple(_taxonomy(document, name) for name in _names(document, "taxonomies", required=False))
     collections = tuple(_collection(document, name) for name in _names(document, "collections"))
@@ -303,7 +306,7 @@ def _training(document: Document) -> Training:
         _absolute(base, start) if start else None,
         section.texts("students") if "students" in section else (), section.text("teacher", TEACHERS[0]), weights,
         section.texts("features") if "features" in section else (),
-        section.count("features_every") if "features_every" in section else None,
+        section.count("features_every") if "features_every" in section else None, read_numbers(section),
     )  # fmt: skip
     section.finish()
     return training

@@ -39,6 +39,13 @@ SINGLE_THREADED = dict.fromkeys(
 )
 
 
+def available_cores() -> int:
+    """Cores that this process may run on: a batch system lends a job some of its node's."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class WorkerError(RuntimeError):
     """A worker could not start, or raised something that cannot cross a process boundary."""
 

@@ -123,6 +123,7 @@ class Section:
         self._asked: list[str] = []
 
     def __contains__(self, name: str) -> bool:
+        self._asked.append(name)
         return name in self.values
 
     def report(self, name: str, message: str) -> None:
@@ -189,6 +190,11 @@ class Section:
                 self.document.report((*self.key, name, key), f"must be a string, not {in_toml(item)}")
         return {key: item for key, item in value.items() if type(item) is str}
 
+    def sections(self, name: str) -> "dict[str, Section]":
+        """A table of tables, which may be absent."""
+        value = self._take(name, (dict,), "a table of tables", required=False) or {}
+        return {key: self.document.section(*self.key, name, key) for key in value}
+
     def numbers(self, name: str) -> dict[str, float]:
         """A table of numbers of 0 or more."""
         numbers: dict[str, float] = {}
@@ -215,7 +221,7 @@ class Section:
         """Report the keys of the table that were not asked for."""
         for name in self.values:
             if name not in self._asked:
-                self.report(name, f"unknown key. {suggest(name, self._asked)}")
+                self.report(name, f"unknown key. {suggest(name, sorted(set(self._asked)))}")
 
 
 def suggest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -64,7 +64,8 @@ def test_clips_with_directions_are_kept_from_flips(tmp_path: Path, preset: str) 
 
 
 def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'papper' is not a preset. Choose from smoke, small, paper"):
+    expected = r"sources\.toml:5: training\.preset: 'papper' is not a preset\. Choose from smoke, small, paper"
+    with pytest.raises(ConfigError, match=expected):
         stage_loaders(load(write(tmp_path, "papper"), check_files=False))
 
 

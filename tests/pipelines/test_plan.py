@@ -138,6 +138,15 @@ def test_plan_follows_the_work(config: Config, recipe: Recipe, capsys: pytest.Ca
     assert (plan.sources[0].to_probe, plan.sources[0].to_store) == (1, 1)
 
 
+def test_stages_without_a_single_file_to_train_on_are_not_tried(config: Config, recipe: Recipe) -> None:
+    videos = config.path.parent / "videos"
+    for path in videos.iterdir():
+        path.unlink()
+    *training, _ = make_plan(config, recipe).stages
+    missing = f"none of its 2 listed training clips has a file under {videos}"
+    assert {(stage.steps, stage.seconds, stage.remark) for stage in training} == {(0, None, missing)}
+
+
 def test_a_clip_taken_down_is_not_planned_again(config: Config, recipe: Recipe) -> None:
     store = Store(config.data_root)
     run_data_steps(store, config)

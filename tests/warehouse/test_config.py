@@ -1,5 +1,6 @@
 """sources.toml: what a good file means, and that every mistake is reported with file, line and key."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ MISTAKES = [
     ("workers = 3", "worker = 3", "worker =", "reelhouse.worker", "Did you mean 'workers'?"),
     ("[sources.k400]\n", "[sources.k400]\nstrid = 2\n", "strid =", "sources.k400.strid", "Did you mean 'stride'?"),
     ("[taxonomies.motions]", "[taxonomy.motions]", "[taxonomy.", "taxonomy", "Did you mean 'taxonomies'?"),
+    (PRESET, f"{PRESET}\nepochs = 5", "epochs", "training.epochs", "Known are: features, features_every, finetune, "),
+    (PRESET, f"{PRESET}\nepochs = 5", "epochs", "training.epochs", "start, student_weights, students, teacher"),
     ("stride = 4\n", "", "[sources.k400]", "sources.k400.stride", "missing. Add it to [sources.k400]: a whole number"),
     ("stride = 4", 'stride = "4"', 'stride = "4"', "sources.k400.stride", "must be a whole number, not a string"),
     ("stride = 4", "stride = true", "stride = true", "sources.k400.stride", "number, not true or false"),
@@ -181,6 +184,17 @@ def test_absent_files_are_no_problem_without_the_check(folder: Path) -> None:
     assert len(load(path, check_files=False).sources) == 3
     with pytest.raises(ConfigError, match="4 problems"):
         load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system lends no single cores")
+def test_workers_are_by_default_the_cores_that_are_lent(folder: Path) -> None:
+    path, lent = write(folder, GOOD.replace("workers = 3\n", "")), os.sched_getaffinity(0)
+    assert load(path).workers == len(lent)
+    os.sched_setaffinity(0, {min(lent)})
+    try:
+        assert load(path).workers == 1
+    finally:
+        os.sched_setaffinity(0, lent)
 
 
 def test_the_file_is_named_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from warehouse.corpus.encoding import write_video
 from warehouse.corpus.layout import Clip
 from warehouse.corpus.motions import render
 from warehouse.corpus.plants import Plan, Truth, plan
+from warehouse.engine import available_cores
 from warehouse.store import replace_file
 
 VERSION = 2  # counts up when the same arguments come to mean other bytes
@@ -52,7 +53,7 @@ def build(root: Path, clips: int, seed: int = 0, workers: int | None = None) -> 
         for tasks in (rendered, derived):  # the second are made from the first
             missing = [task for task in tasks if not (root / task[0]).exists()]
             progress.update(len(tasks) - len(missing))
-            for _ in _run(root, missing, workers or os.cpu_count() or 1):
+            for _ in _run(root, missing, workers or available_cores()):
                 progress.update()
 
     for path, text in {**contents.texts, "truth.csv": _truth_csv(contents)}.items():

@@ -9,7 +9,6 @@ most copies with a logo of 3 % of the area or turned by 3 degrees; two clips of 
 shorter is common.
 """
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from warehouse.curation.clip_frames import ClipFrames, write_clip_frames
 from warehouse.curation.hash_bits import LOW_WORDS, MIRROR_WORDS
 from warehouse.curation.hash_rows import SEARCHED_IN, VARIANTS
 from warehouse.curation.key_frames import REACH, SHORT, KeyFrames, key_frames, save_arrays
-from warehouse.engine import Failure, map_unordered
+from warehouse.engine import Failure, available_cores, map_unordered
 
 SEARCH_VERSION = 2
 """Raise it when candidates or verification give other results: nothing compared before is trusted."""
@@ -200,7 +199,7 @@ def _verify_all(pairs: np.ndarray, folder: str) -> np.ndarray:
         held += [result for unit in units for result in _verify_unit(unit)]
         return np.concatenate(held)
     with tqdm(desc="compare pairs", total=len(pairs), unit="pair") as bar:
-        for unit, results in map_unordered(_verify_unit, units, workers=os.cpu_count() or 1, timeout_s=_CHUNK_SECONDS):
+        for unit, results in map_unordered(_verify_unit, units, workers=available_cores(), timeout_s=_CHUNK_SECONDS):
             for result in results:
                 if isinstance(result, Failure):
                     raise RuntimeError(f"comparing pairs of clips: {result.error_class}: {result.detail}")

@@ -113,6 +113,16 @@ def test_blocks_of_one_width_share_a_graph_and_what_cannot_be_one_graph_is_refus
     loss_of(model)
     assert (len(blocks(model)) > 2) and len(graphs) == 2  # the encoder's and the decoder's
 
+    # Four students beside their teacher, each in training and in validation: more graphs than torch's limit of eight.
+    torch._dynamo.reset()
+    graphs.clear()
+    for width in range(16, 96, 16):
+        block = Block(width, 2, 32)
+        compile_block(block, backend)
+        for scales in (torch.ones(2, 1), None):
+            block(torch.zeros(1, 4, width), scales)
+    assert len(graphs) == 10
+
     class Looking(Block):
         def forward(self, tokens_BND: Tensor, branch_scales_2B: Tensor | None = None) -> Tensor:
             print(tokens_BND.sum().item())

@@ -11,7 +11,7 @@ from small_training import CONFIG, CPU, NAMES, Failed, classification, pretraini
 
 from model import checkpoint as checkpoints
 from model import training
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, Measure
 from model.classifier import Classifier
 from model.course import NonFiniteLoss
 from model.flops import training_flops
@@ -129,6 +129,30 @@ def test_reports_and_checkpoints(tmp_path: Path) -> None:
     again = load_pretrainer(found.path)
     assert again.config == pretraining().model.config
     json.loads((found.path / "meta.json").read_text())
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_run_that_is_stopped_is_saved_without_waiting_for_validation(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    scored: list[int] = []
+
+    def validate() -> float:
+        scored.append(len(seen) + 1)
+        return 1 / len(scored)
+
+    def stop() -> bool:
+        return len(seen) == 3
+
+    outcome = fit(
+        classification(), stream(), CONFIG, tmp_path, CPU, report=seen.append, should_stop=stop, validate=validate
+    )
+    found = checkpoints.latest(tmp_path)
+    # Told in the fourth step, which a checkpoint was due after.
+    assert (outcome.status, outcome.step, scored, seen[-1].validation) == ("cancelled", 4, [2], None)
+    assert found and found.step == 4 and found.measure is None
+    fit(classification(), stream(4), CONFIG, tmp_path, CPU, found, seen.append, validate=validate)
+    best = checkpoints.best(tmp_path)
+    assert scored == [2, 6] and best and (best.step, best.measure) == (2, Measure("validation", 1.0))
 
 
 @pytest.mark.usefixtures("one_rank")

@@ -189,9 +189,13 @@ def _stopped(whole: Whole, process: subprocess.Popen) -> Stop:
     assert process.wait(PATIENCE_S) != 0
     left = whole.left_after(GONE_S)
     rows = whole.store.rows("runs")
+    return Stop(left, whole.said(), whole.times("shards/**/*"), _saved(whole), rows[0]["status"] if rows else "")
+
+
+def _saved(whole: Whole) -> int:
+    """Step of pre-training's last checkpoint."""
     checkpoints = whole.store.runs.glob("pretrained-*/checkpoints/step-*")
-    step = max((int(path.name.removeprefix("step-")) for path in checkpoints), default=0)
-    return Stop(left, whole.said(), whole.times("shards/**/*"), step, rows[0]["status"] if rows else "")
+    return max((int(path.name.removeprefix("step-")) for path in checkpoints), default=0)
 
 
 def _steps_asked(whole: Whole) -> int:
@@ -199,7 +203,4 @@ def _steps_asked(whole: Whole) -> int:
 
 
 def _wait_for_checkpoint(whole: Whole, process: subprocess.Popen, after: int) -> None:
-    def saved() -> bool:
-        return any(row["checkpoint"] and row["step"] > after for row in whole.steps("pretrained"))
-
-    whole.wait(process, f"a checkpoint after step {after}", saved)
+    whole.wait(process, f"a checkpoint after step {after}", lambda: _saved(whole) > after)

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import run_previews
+from assets import run_previews, thumbnails
 from assets.derived_stages import FeatureSettings
 from assets.ending import LAUNCHER
 from assets.launch import read_failures
@@ -155,6 +155,8 @@ def _materialized(store: Store, spec: RunSpec, result: Mapping[str, Any], skippe
         shown = run_previews.of_evaluation(result["class_names"], result["confusion"])
     elif isinstance(spec.settings, FeatureSettings):
         shown = {name: result[name] for name in ("vectors", "clips", "failed")}
+        if sheet := thumbnails.of_features(store, spec.run_id, spec.snapshot_id):
+            shown["clips and those nearest to them"] = sheet
     else:
         [snapshot] = store.rows("snapshots", spec.snapshot_id)
         classes = None if snapshot["classes"] is None else len(snapshot["classes"])

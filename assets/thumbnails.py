@@ -17,6 +17,7 @@ from assets import markdown
 from assets.leak_pictures import Wanted, pictures
 from assets.parquet_views import parquet_views
 from warehouse.config import Config, Source
+from warehouse.engine import available_cores
 from warehouse.media_file import MediaFile, media_file
 from warehouse.store import Store
 
@@ -45,7 +46,7 @@ def of_media(store: Store, config: Config, sources: Sequence[Source]) -> dict[st
         with parquet_views(store, "media", "files", "memberships", "takedowns", part=source.name) as connection:
             rows = _rows(connection, _MEDIA)
         sheets[source.name] = [_listed(source, row) for row in rows]
-    return _drawn(sheets, config)
+    return _drawn(sheets, config.workers)
 
 
 def of_shards(store: Store, config: Config, sources: Sequence[Source]) -> dict[str, dg.MarkdownMetadataValue]:
@@ -55,7 +56,7 @@ def of_shards(store: Store, config: Config, sources: Sequence[Source]) -> dict[s
     for source in sources:
         with parquet_views(store, *names, part=source.name) as connection:
             sheets[source.name] = [_stored(store, row) for row in _rows(connection, _SAMPLES, config.rendition)]
-    return _drawn(sheets, config)
+    return _drawn(sheets, config.workers)
 
 
 def of_snapshot(store: Store, config: Config, snapshot_id: str) -> dg.MarkdownMetadataValue | None:
@@ -63,7 +64,17 @@ def of_snapshot(store: Store, config: Config, snapshot_id: str) -> dg.MarkdownMe
     with parquet_views(store, "samples", "shards", "takedowns") as connection:
         connection.register("members", store.read("snapshot_clips", snapshot_id))
         tiles = [_stored(store, row) for row in _rows(connection, _SNAPSHOT)]
-    return _drawn({snapshot_id: tiles}, config).get(snapshot_id)
+    return _drawn({snapshot_id: tiles}, config.workers).get(snapshot_id)
+
+
+def of_features(store: Store, run_id: str, snapshot_id: str) -> dg.MarkdownMetadataValue | None:
+    """A few clips, each at the head of a row of those that its vector is nearest to (cosine distance, of the nearest
+    window); None where all have been taken down."""
+    with parquet_views(store, "samples", "shards", "takedowns") as connection:
+        connection.register("members", store.read("snapshot_clips", snapshot_id))
+        connection.read_parquet(str(store.path("features", run_id))).create_view("features")
+        tiles = [_stored(store, row) for row in _rows(connection, _NEIGHBOURS)]
+    return _drawn({run_id: tiles}, available_cores()).get(run_id)
 
 
 def of_copies(store: Store, config: Config) -> dg.MarkdownMetadataValue | None:
@@ -118,6 +129,24 @@ _SNAPSHOT = f"""
     )
     SELECT s.*, s.frames / s.fps * 1000 AS duration_ms, h.path, c.name || ' (' || c.split || ')' AS name
     FROM chosen c JOIN samples s USING (clip_id, rendition) JOIN shards h USING (shard) ORDER BY clip_id
+"""
+_NEIGHBOURS = f"""
+    WITH own AS (
+        SELECT * FROM features WHERE clip_id NOT IN (SELECT clip_id FROM takedowns)
+    ), asked AS (
+        SELECT clip_id AS head, arg_min(vector, start_frame) AS vector FROM own
+        WHERE clip_id IN (SELECT DISTINCT clip_id FROM own ORDER BY clip_id LIMIT {TILES // COLUMNS})
+        GROUP BY clip_id
+    ), near AS (
+        SELECT head, clip_id, min(list_cosine_distance(own.vector, asked.vector)) AS distance FROM own, asked
+        GROUP BY head, clip_id
+        QUALIFY row_number() OVER (PARTITION BY head ORDER BY clip_id <> head, distance, clip_id) <= {COLUMNS}
+    )
+    SELECT s.*, s.frames / s.fps * 1000 AS duration_ms, h.path,
+           coalesce(m.class_name, m.source) || CASE WHEN clip_id = head THEN ''
+               ELSE ' at ' || printf('%.3f', distance) END AS name
+    FROM near JOIN members m USING (clip_id) JOIN samples s USING (clip_id, rendition) JOIN shards h USING (shard)
+    ORDER BY head, clip_id <> head, distance, clip_id
 """
 # The file of a clip is that of the first source that has a readable one. Pairs that agree early come first.
 _PAIRS = f"""
@@ -183,9 +212,9 @@ def _early_ms(duration_ms: float) -> int:
     return min(round(duration_ms / 2), LATEST_MS)
 
 
-def _drawn(sheets: Mapping[str, Sequence[_Tile]], config: Config) -> dict[str, dg.MarkdownMetadataValue]:
+def _drawn(sheets: Mapping[str, Sequence[_Tile]], workers: int) -> dict[str, dg.MarkdownMetadataValue]:
     """The sheets that have tiles; all frames are decoded together, so that processes are started once."""
-    frames = pictures([tile.wanted for sheet in sheets.values() for tile in sheet], config.workers, WIDTH_PX)
+    frames = pictures([tile.wanted for sheet in sheets.values() for tile in sheet], workers, WIDTH_PX)
     return {
         name: markdown.tiles([(_picture(frames[tile.wanted], tile.clip_id), tile.words) for tile in sheet], COLUMNS)
         for name, sheet in sheets.items()

@@ -1,6 +1,7 @@
 """What is made of a trained classifier, as the training entry point makes it: students, their scores, and features."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from small_snapshot import CLASSES, SNAPSHOT, write_snapshot
 
-from assets import run_features, stage_runs
+from assets import run_features, stage_runs, thumbnails
 from assets.derived_stages import DistillSettings, FeatureSettings, Student
 from assets.run_evaluation import evaluate_run
 from assets.stages import EvaluationSettings, PretrainSettings, RunSpec, SupervisedSettings
@@ -150,6 +151,16 @@ def test_features_are_those_of_the_model_for_every_window_of_every_split(finetun
             expected = model(batch.frames).unflatten(0, (-1, 2)).mean(1).numpy()
             got = np.array([found[window.sample.clip_id, window.start_frame] for window in batch.windows])
             np.testing.assert_allclose(got, expected, atol=1e-5)
+
+    # What the asset shows: three clips at the head of rows of those that are nearest to them, by any of their windows.
+    shown = thumbnails.of_features(store, spec.run_id, SNAPSHOT)
+    assert shown and shown.value.count("drifting left, 96 × 72") + shown.value.count("zooming in, 96 × 72") == 3
+    unit = {place: np.array(vector) / np.linalg.norm(vector) for place, vector in found.items()}
+    wanted = []
+    for head in sorted(starts)[:3]:
+        others = [(max(unit[head, 0] @ unit[c, start] for start in own), c) for c, own in starts.items() if c != head]
+        wanted += [head, *(clip for _, clip in sorted(others, reverse=True)[:3])]
+    assert re.findall(r"!\[(clip-\d+)\]", shown.value) == wanted
 
 
 def test_extraction_goes_on_unit_by_unit_and_a_clip_taken_down_meanwhile_is_left_out(

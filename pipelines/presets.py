@@ -126,7 +126,13 @@ def _named(config: Config, start: Start | None, asked_gpus: int | None, after_k7
         return replace(recipe, remarks={**recipe.remarks, "finetuned": own}, keeps_head=keeps_head)
     if config.training.size is not None:
         _refuse(config, "size", f"the preset {preset!r} has one size. Remove this key, or take `preset = \"paper\"`")
-    return smoke() if preset == "smoke" else small(gpus)
+    if preset == "small":
+        return small(gpus)
+    recipe = smoke()
+    if asked_gpus is not None and asked_gpus > recipe.processes:
+        alone = f"on one of the {asked_gpus} GPUs: its steps are too small to share"
+        return replace(recipe, remarks={stage: (*said, alone) for stage, said in recipe.remarks.items()})
+    return recipe
 
 
 def _size(config: Config, start: Start | None) -> str:

@@ -23,6 +23,7 @@ LAUNCHER = "REELHOUSE_LAUNCHER"
 LOCK = "training.lock"
 POLL_SECONDS = 0.2
 PATIENCE = timedelta(days=30)
+"""How long ranks wait for one another where there is no telling: for ever, as far as a run is concerned."""
 
 
 def reasons_to_stop() -> Callable[[], bool]:

@@ -32,7 +32,12 @@ def evaluate_run(
     stop: Callable[[], bool],
     say: Say,
 ) -> dict[str, Any]:
-    """Score the parent checkpoint on the snapshot's evaluation split; on every rank."""
+    """Score the parent checkpoint on the snapshot's evaluation split; on every rank.
+
+    Raises:
+        EvaluationClipError: a clip cannot be read or decoded.
+        EvaluationError: a clip has no class of the model's, or there are no clips.
+    """
     if spec.parent is None:
         raise ValueError(f"{spec.run_id}: an evaluation needs the checkpoint of another stage")
     samples = list(open_split(spec, store, settings.split, say)[1])

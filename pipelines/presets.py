@@ -121,8 +121,8 @@ def _named(config: Config, start: Start | None, asked_gpus: int | None, after_k7
         keeps_head = after_k710 and task == "kinetics" and not remark and has_head
         fresh_head = after_k710 and task == "kinetics" and not keeps_head
         recipe = paper(_size(config, start), gpus, task, after_k710 and not fresh_head, compiled=on_gpus)
-        ours = [remark] * bool(remark) + [FRESH_HEAD] * fresh_head
-        own = (*recipe.remarks["finetuned"], *ours, *_other_strides(config, task))
+        ours = [remark, FRESH_HEAD if fresh_head else ""]
+        own = (*recipe.remarks["finetuned"], *filter(None, ours), *_other_strides(config, task))
         return replace(recipe, remarks={**recipe.remarks, "finetuned": own}, keeps_head=keeps_head)
     if config.training.size is not None:
         _refuse(config, "size", f"the preset {preset!r} has one size. Remove this key, or take `preset = \"paper\"`")
